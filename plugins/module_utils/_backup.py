@@ -1,0 +1,178 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the module backup does: take part in a session, or foresee it. For internal use of livebackup.qemu only."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+from ansible_collections.livebackup.qemu.plugins.module_utils import (
+    _bitmaps,
+    _discovery,
+    _receiver,
+    _reconcile,
+    _suitability,
+    _watchdog,
+)
+from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
+    LivebackupError,
+    OptionError,
+    SessionAborted,
+    VmUnknown,
+)
+from ansible_collections.livebackup.qemu.plugins.module_utils._member import Member, Members
+from ansible_collections.livebackup.qemu.plugins.module_utils._participant import Participant, Settings
+from ansible_collections.livebackup.qemu.plugins.module_utils._qmp import Monitor
+from ansible_collections.livebackup.qemu.plugins.module_utils._receiver import Receiver
+from ansible_collections.livebackup.qemu.plugins.module_utils._vm import Disk, Vm
+from ansible_collections.livebackup.qemu.plugins.module_utils._watchdog import Watchdog
+
+# A slower job leaves the connection idle for so long that it looks like a receiver that hangs.
+SPEED_MINIMUM = 1 << 20
+
+
+def backup(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Take part in the session; a session that is already committed is left alone. Raises LivebackupError."""
+    settings = settings_of(params)
+    with _receiver.connected(params) as receiver:
+        if check_mode:
+            return asyncio.run(_foresee(params, settings, receiver))
+        session = receiver.get(f"/sessions/{settings.session}")
+        if session["state"] == "committed":
+            return {
+                "changed": False,
+                "session": settings.session,
+                "point": settings.session,
+                "vms": [],
+                "failed_vms": [],
+            }
+        if session["state"] == "aborted":
+            raise SessionAborted(
+                f"Session {settings.session} has already been aborted: {session['reason']}; open a new one.",
+                session=settings.session,
+                reason=session["reason"],
+            )
+        with _watchdog.started() as watchdog:
+            return asyncio.run(_take_part(params, settings, receiver, watchdog, session["policy"]))
+
+
+def settings_of(params: dict[str, Any]) -> Settings:
+    """The options of the module as the participant wants them. Raises OptionError."""
+    if 0 < params["speed"] < SPEED_MINIMUM:
+        raise OptionError(
+            f"speed {params['speed']} is too low; give at least {SPEED_MINIMUM} bytes per second, or 0 for no limit.",
+            speed=params["speed"],
+        )
+    return Settings(
+        session=params["session"],
+        host=params["host"] or socket.gethostname(),
+        scratch_dir=params["scratch_dir"],
+        cut_hook=params["cut_hook"],
+        cut_hook_timeout=params["cut_hook_timeout"],
+        cbw_timeout=params["cbw_timeout"],
+        speed=params["speed"],
+        stall_limit=params["stall_limit"],
+    )
+
+
+def chosen(params: dict[str, Any], discovery: _discovery.Discovery) -> list[Monitor]:
+    """The monitors of the VMs to back up. Raises VmUnknown if there is none, and what ``select`` raises."""
+    monitors = _discovery.select(discovery, params["vms"])
+    if not monitors:
+        raise VmUnknown(
+            f"No VM runs here: no QEMU listens on {', '.join(params['qmp_sockets'])}; start the VMs or "
+            f"correct qmp_sockets.",
+            qmp_sockets=params["qmp_sockets"],
+        )
+    return monitors
+
+
+async def _take_part(
+    params: dict[str, Any], settings: Settings, receiver: Receiver, watchdog: Watchdog, policy: str
+) -> dict[str, Any]:
+    async with _discovery.discovered(params["qmp_sockets"], params["qmp_timeout"]) as discovery:
+        participant = Participant(
+            settings, receiver, watchdog, find=lambda: chosen(params, discovery), members=Members(policy)
+        )
+        try:
+            await participant.run()
+        except LivebackupError as error:
+            error.facts["warnings"] = participant.warnings
+            raise
+        return {
+            "changed": True,
+            "session": settings.session,
+            "point": settings.session,
+            "vms": [member_result(member, participant.plan) for member in participant.members.present],
+            "failed_vms": [{"vm": member.name, "msg": error.message} for member, error in participant.members.failed],
+            "warnings": participant.warnings,
+        }
+
+
+def member_result(member: Member, plan: dict[str, Any]) -> dict[str, Any]:
+    """What the module returns of a VM that was backed up."""
+    planned = {disk["disk"]: disk for vm in plan["vms"] if vm["vm"] == member.name for disk in vm["disks"]}
+    return {
+        "vm": member.name,
+        "consistency": member.consistency,
+        "pause_ms": round(member.pause.pause_ms or 0.0, 1),
+        "disks": [
+            {
+                "disk": name,
+                "level": disk["level"],
+                "level_reason": disk["level_reason"],
+                "parent": disk["parent"],
+                "virtual_size": disk["virtual_size"],
+                "dirty_bytes": member.dirty_bytes[name],
+                "sent_bytes": member.sent_bytes[name],
+            }
+            for name, disk in planned.items()
+        ],
+    }
+
+
+async def _foresee(params: dict[str, Any], settings: Settings, receiver: Receiver) -> dict[str, Any]:
+    async with _discovery.discovered(params["qmp_sockets"], params["qmp_timeout"]) as discovery:
+        vms = [await _discovery.inspect(monitor) for monitor in chosen(params, discovery)]
+    for vm in vms:
+        _suitability.check_vm(vm)
+    verdicts = _reconcile.verdicts(receiver, settings.host, vms)
+    return {
+        "changed": True,
+        "session": settings.session,
+        "point": None,
+        "failed_vms": [],
+        "vms": [foreseen(vm, verdicts.get(vm.name, {})) for vm in vms],
+    }
+
+
+def foreseen(vm: Vm, verdict: _reconcile.Verdict) -> dict[str, Any]:
+    """What a backup would do to a VM, as far as the bitmaps tell; pure."""
+    return {
+        "vm": vm.name,
+        "consistency": None,
+        "pause_ms": None,
+        "disks": [
+            _foreseen_disk(disk, verdict.get(disk.name, {}).get("keep"))
+            for disk in vm.disks
+            if _bitmaps.is_tracked(disk)
+        ],
+    }
+
+
+def _foreseen_disk(disk: Disk, keep: str | None) -> dict[str, Any]:
+    level = "incremental" if keep else "full"
+    reason = f"written since {keep}" if keep else "no usable checkpoint bitmap"
+    dirty = _bitmaps.dirty_bytes(disk, keep) if keep else disk.virtual_size
+    return {
+        "disk": disk.name,
+        "level": level,
+        "level_reason": reason,
+        "parent": keep,
+        "virtual_size": disk.virtual_size,
+        "dirty_bytes": dirty,
+        "sent_bytes": None,
+    }

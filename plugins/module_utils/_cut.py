@@ -1,0 +1,172 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The stop window of all VMs of this host. For internal use of livebackup.qemu only.
+
+Everything that takes time has been done before; in here are only the acts that must fall between ``stop`` and
+``cont``. Adding the filter to a running VM with an iothread has aborted QEMU 7.2, and none of it is atomic with
+the bitmaps, so all of it happens while the VM stands still.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+import time
+from collections.abc import Awaitable
+from typing import Any
+
+from ansible_collections.livebackup.qemu.plugins.module_utils import (
+    _discovery,
+    _names,
+    _process,
+    _transactions,
+)
+from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
+    BudgetSpent,
+    DiskBusy,
+    HookFailed,
+    ProgramFailed,
+)
+from ansible_collections.livebackup.qemu.plugins.module_utils._member import Member, Members, together
+from ansible_collections.livebackup.qemu.plugins.module_utils._watchdog import Watchdog
+
+# the rest of the budget is for resuming; at its end the watchdog kills us
+OWN_SHARE = 0.9
+CLEANUP_SECONDS = 60.0
+
+
+class Window:
+    """The stop window: ``open`` freezes and stops, ``cut`` captures, ``close`` resumes and thaws."""
+
+    def __init__(self, members: Members, watchdog: Watchdog) -> None:
+        self._members = members
+        self._watchdog = watchdog
+        self._budget = 0.0
+        self._deadline: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether VMs may stand still because of us."""
+        return self._deadline is not None
+
+    def remaining(self) -> float:
+        """Seconds until we must resume, whatever has happened."""
+        return max(0.0, (self._deadline or 0.0) - time.monotonic())
+
+    async def open(self, budget: float, consistency: str) -> None:
+        """Freeze if asked, and stop all VMs within ``budget`` seconds. Raises AgentError, BudgetSpent."""
+        await asyncio.to_thread(flush_images, self._members.present)
+        self._watchdog.arm(budget, self._addresses())
+        self._budget = budget
+        self._deadline = time.monotonic() + OWN_SHARE * budget
+        if consistency == "filesystem":
+            await self.within_budget(self._members.do(self._freeze))
+        await self.within_budget(self._members.do(lambda member: member.pause.stop()))
+
+    async def _freeze(self, member: Member) -> None:
+        await member.pause.freeze(self.remaining())
+        member.consistency = "filesystem"
+
+    async def cut(self, session: str, hook: str | None, hook_timeout: float, cbw_timeout: int) -> None:
+        """Capture every disk of every VM at this instant. Raises BudgetSpent, CutError, MonitorError."""
+        await self.within_budget(self._members.do(lambda member: cut_vm(member, cbw_timeout)))
+        if hook:
+            await self.within_budget(run_hook(hook, hook_timeout, session, self._members.present))
+        await self.within_budget(self._members.do(lambda member: member.pause.verify()))
+
+    async def close(self) -> None:
+        """Let all VMs run again, each as soon as it can; raises the first error after all were tried."""
+        if self._deadline is None:
+            return
+        self._deadline = None
+        try:
+            await together(self._members.everyone, lambda member: member.pause.resume())
+        except BaseException:
+            # the watchdog tries again when we are gone
+            self._watchdog.arm(CLEANUP_SECONDS, self._addresses())
+            raise
+        self._watchdog.disarm()
+
+    def _addresses(self) -> list[dict[str, Any]]:
+        return [member.address() for member in self._members.everyone]
+
+    async def within_budget(self, work: Awaitable[Any]) -> Any:
+        """Do something inside the window. Raises BudgetSpent when the window has been open for too long."""
+        try:
+            return await asyncio.wait_for(work, self.remaining())
+        except TimeoutError as error:
+            names = ", ".join(member.name for member in self._members.everyone)
+            raise BudgetSpent(
+                f"The VMs {names} were resumed because the cut was not done within the budget of {self._budget:g} seconds; raise the session's stop_budget or find out "
+                f"which host is slow.",
+                budget_s=self._budget,
+            ) from error
+
+
+async def cut_vm(member: Member, cbw_timeout: int) -> None:
+    """Insert the filters of a stopped VM and start its new checkpoint bitmaps.
+
+    QAPI: transaction, blockdev-add, qom-set. Raises MonitorError.
+    """
+    monitor, plans = member.monitor, member.plans
+    await monitor.transaction(_transactions.start_checkpoints(plans))
+    for plan in plans:
+        await monitor.execute("blockdev-add", _transactions.filter_node(plan, cbw_timeout))
+        await monitor.execute(
+            "qom-set",
+            {"path": plan.disk.device, "property": "drive", "value": _names.node("cbw", plan.index)},
+        )
+        await monitor.execute("blockdev-add", _transactions.snapshot_node(plan))
+    await monitor.transaction(_transactions.hand_over_frozen(plans))
+
+
+async def run_hook(command: str, timeout: float, session: str, members: list[Member]) -> None:
+    """Run the user's command while all VMs stand still. Raises HookFailed."""
+    names = ",".join(member.name for member in members)
+    try:
+        await _process.run(
+            shlex.split(command),
+            timeout=timeout,
+            env={"LIVEBACKUP_SESSION": session, "LIVEBACKUP_VMS": names},
+        )
+    except ProgramFailed as error:
+        raise HookFailed(
+            f"The cut_hook failed, so the VMs {names} were resumed and the backup was given up: {error.message}",
+            **error.facts,
+        ) from error
+
+
+async def measure(member: Member) -> None:
+    """Read after the cut how much is to be copied, and make sure that no disk was resized before it.
+
+    The filter forbids resizing from the cut on. Raises DiskBusy, MonitorError.
+    """
+    nodes = {
+        node["node-name"]: node for node in await member.monitor.execute("query-named-block-nodes", {"flat": True})
+    }
+    for plan in member.plans:
+        disk, size = plan.disk, nodes[plan.disk.node]["image"]["virtual-size"]
+        if size != disk.virtual_size:
+            raise DiskBusy(
+                f"VM {member.name}: disk {disk.name} was resized from {disk.virtual_size} to {size} bytes "
+                f"during the backup; repeat the backup.",
+                vm=member.name,
+                disk=disk.name,
+            )
+        frozen = _discovery.bitmaps_of(nodes[_names.node("snap", plan.index)], "")
+        member.dirty_bytes[disk.name] = frozen[0].dirty_bytes if plan.incremental else size
+
+
+def flush_images(members: list[Member]) -> None:
+    """fsync the image files, so that ``stop``, which flushes them, has nothing left to wait for."""
+    for member in members:
+        for plan in member.plans:
+            with contextlib.suppress(OSError):
+                descriptor = os.open(plan.disk.file, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)

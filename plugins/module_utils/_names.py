@@ -1,0 +1,77 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The names Livebackup leaves in a QEMU process. For internal use of livebackup.qemu only.
+
+All recovery is driven by these names, so they must never change meaning. Bitmaps may hold a colon; node, job
+and object names may not (QEMU: at most 31 bytes of ``[A-Za-z0-9-._]``).
+"""
+
+from __future__ import annotations
+
+import re
+
+BITMAP_PREFIX = "livebackup:"
+MARKER = "livebackup:tracked"
+FROZEN = "livebackup:frozen"
+
+PREFIX = "lb-"
+PAUSE = "lb-pause"
+FREEZE = "lb-freeze"
+PSK = "lb-psk"
+SESSION_PREFIX = "lb-session-"
+
+_POINT = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
+_NODE = re.compile(r"lb-(cbw|snap|tmp|nbd)-[0-9]+")
+
+
+def checkpoint(point: str) -> str:
+    """Name of the bitmap that records what was written since a restore point."""
+    return BITMAP_PREFIX + point
+
+
+def point_of(bitmap: str) -> str | None:
+    """The restore point (a ULID) a checkpoint bitmap belongs to, or None for any other bitmap."""
+    point = bitmap[len(BITMAP_PREFIX) :]
+    return point if bitmap.startswith(BITMAP_PREFIX) and _POINT.fullmatch(point) else None
+
+
+def is_ours(bitmap: str) -> bool:
+    """Whether a bitmap is Livebackup's: marker, frozen copy or checkpoint."""
+    return bitmap.startswith(BITMAP_PREFIX)
+
+
+def node(kind: str, index: int) -> str:
+    """Name of a block node of the disk with this index; kind is cbw, snap, tmp or nbd."""
+    return f"{PREFIX}{kind}-{index}"
+
+
+def node_kind(name: str) -> str | None:
+    """cbw, snap, tmp or nbd if the node is ours, else None."""
+    match = _NODE.fullmatch(name)
+    return match.group(1) if match else None
+
+
+def job(index: int) -> str:
+    """Id of the backup job of the disk with this index."""
+    return f"{PREFIX}job-{index}"
+
+
+def fd(index: int) -> str:
+    """Name under which QEMU knows the socket to the receiver."""
+    return f"{PREFIX}fd-{index}"
+
+
+def scratch(index: int) -> str:
+    """Label of the file descriptor set that holds a disk's scratch image."""
+    return f"{PREFIX}scratch-{index}"
+
+
+def session_object(session: str) -> str:
+    """Id of the object that says which session works on this VM."""
+    return SESSION_PREFIX + session
+
+
+def session_of(object_id: str) -> str | None:
+    """The session an object claims the VM for, or None for any other object."""
+    return object_id[len(SESSION_PREFIX) :] if object_id.startswith(SESSION_PREFIX) else None

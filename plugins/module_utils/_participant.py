@@ -1,0 +1,302 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One hypervisor's part in a session: the flow. For internal use of livebackup.qemu only.
+
+The receiver gives an order for every step reported; FLOW says which function carries it out. Each returns the
+next report. Whatever fails, the VMs run again first, and everything else is put in order afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.livebackup.qemu.plugins.module_utils import (
+    _agent,
+    _cut,
+    _discovery,
+    _names,
+    _reconcile,
+    _report,
+    _suitability,
+    _transfer,
+)
+from ansible_collections.livebackup.qemu.plugins.module_utils._channel import Channel, watched
+from ansible_collections.livebackup.qemu.plugins.module_utils._credentials import Transport
+from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
+    AgentError,
+    LivebackupError,
+    ReceiverError,
+    SessionAborted,
+)
+from ansible_collections.livebackup.qemu.plugins.module_utils._member import Member, Members, together
+from ansible_collections.livebackup.qemu.plugins.module_utils._pause import Pause
+from ansible_collections.livebackup.qemu.plugins.module_utils._qmp import Monitor
+from ansible_collections.livebackup.qemu.plugins.module_utils._receiver import Receiver
+from ansible_collections.livebackup.qemu.plugins.module_utils._steps import Answer, Dialogue, Report
+from ansible_collections.livebackup.qemu.plugins.module_utils._transactions import DiskPlan
+from ansible_collections.livebackup.qemu.plugins.module_utils._watchdog import Watchdog
+
+PROGRESS_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of a participant; times in seconds, speed in bytes per second and disk (0: no limit)."""
+
+    session: str
+    host: str
+    scratch_dir: str
+    cut_hook: str | None
+    cut_hook_timeout: float
+    cbw_timeout: int
+    speed: int
+    stall_limit: float
+
+
+@dataclass
+class Participant:
+    """The state of the flow; ``find`` gives the monitors of the VMs of this host that take part, or raises."""
+
+    settings: Settings
+    receiver: Receiver
+    watchdog: Watchdog
+    find: Callable[[], list[Monitor]]
+    monitors: list[Monitor] = field(default_factory=list)
+    members: Members = field(default_factory=Members)
+    channels: list[Channel] = field(default_factory=list)
+    plan: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    transferring: bool = False
+
+    def __post_init__(self) -> None:
+        self.window = _cut.Window(self.members, self.watchdog)
+        self.dialogue = Dialogue(self.receiver, self.settings.session, self.settings.host)
+
+    async def run(self) -> None:
+        """Take part from ``joined`` to ``leave``. Raises LivebackupError after everything has been put in order."""
+        with watched(self.channels, self.settings.stall_limit):
+            try:
+                await self._follow(await join(self))
+            except BaseException as error:
+                await clean_up(self, error)
+                raise
+
+    async def _follow(self, report: Report) -> None:
+        while True:
+            answer = await self._say(report)
+            if answer.order == "leave":
+                return
+            report = await carry_out(self, answer, report)
+
+    async def _say(self, report: Report) -> Answer:
+        if not self.window.is_open:
+            return await self.dialogue.say(report)
+        within = self.window.within_budget
+        return await within(self.dialogue.say_within(report, self.window.remaining()))
+
+
+async def carry_out(participant: Participant, answer: Answer, last: Report) -> Report:
+    """Do what an order says and return the next report. Raises LivebackupError."""
+    if answer.order == "wait":
+        return last
+    if answer.order not in FLOW:
+        raise ReceiverError(
+            f"The receiver gave the order {answer.order}, which this collection does not know; install "
+            f"collection and receiver of the same version.",
+            order=answer.order,
+        )
+    return await FLOW[answer.order](participant, answer)
+
+
+async def join(participant: Participant) -> Report:
+    """Put the VMs in order, check them, and claim them for the session."""
+    receiver, settings = participant.receiver, participant.settings
+    monitors = participant.find()
+    vms = await together(monitors, _discovery.inspect)
+    for vm in vms:
+        await asyncio.to_thread(_reconcile.refuse_owned, receiver, vm, settings.session)
+    # only from here on are they ours to put in order
+    participant.monitors += monitors
+    verdicts = await asyncio.to_thread(_reconcile.verdicts, receiver, settings.host, vms)
+    await together(monitors, lambda monitor: _reconcile.settle(monitor, verdicts.get(monitor.vm, {})))
+    participant.members.present += await together(monitors, lambda monitor: _claim(monitor, settings.session))
+    reports = [_report.vm_report(member.vm, member.agent) for member in participant.members.present]
+    return Report("joined", {"vms": reports})
+
+
+async def _claim(monitor: Monitor, session: str) -> Member:
+    vm = await _discovery.inspect(monitor)
+    _suitability.check_vm(vm)
+    await monitor.execute("object-add", {"qom-type": "throttle-group", "id": _names.session_object(session)})
+    return Member(monitor, vm, Pause(monitor, vm.agent_path), agent=await _agent.state(vm))
+
+
+async def prepare(participant: Participant, answer: Answer) -> Report:
+    """Attach scratch images and receiver to the running VMs."""
+    plan = participant.plan = answer.plan or {}
+    for member in participant.members.present:
+        require_consistency(member, plan["consistency"])
+        member.plans = disk_plans(member, plan)
+    settings = participant.settings
+    carrier = _transfer.Carrier(
+        Transport.from_api(participant.receiver.host, plan["transport"]),
+        participant.watchdog,
+        participant.channels,
+        settings.scratch_dir,
+        settings.stall_limit,
+    )
+    await participant.members.do(lambda member: _transfer.attach_targets(member, carrier))
+    await asyncio.to_thread(_cut.flush_images, participant.members.present)
+    return Report("prepared")
+
+
+def disk_plans(member: Member, plan: dict[str, Any]) -> list[DiskPlan]:
+    """The receiver's plan for the disks of one VM. Raises DiskUnknown."""
+    disks = next((vm["disks"] for vm in plan["vms"] if vm["vm"] == member.name), [])
+    return [
+        DiskPlan(member.vm.disk(disk["disk"]), index, plan["point"], disk["parent"], disk["export"])
+        for index, disk in enumerate(disks)
+    ]
+
+
+def require_consistency(member: Member, consistency: str) -> None:
+    """Raise AgentError if file system consistency is wanted and the guest's agent does not answer."""
+    if consistency == "filesystem" and member.agent != "responding":
+        raise AgentError(
+            f"VM {member.name}: the session wants its file systems frozen but its guest agent is "
+            f"{member.agent}; start qemu-guest-agent in the guest or open the session with consistency "
+            f"crash.",
+            vm=member.name,
+            agent=member.agent,
+        )
+
+
+async def stop(participant: Participant, dummy: Answer) -> Report:
+    """Freeze and stop the VMs; they stand still until the whole group is cut."""
+    plan = participant.plan
+    await participant.window.open(plan["stop_budget_s"], plan["consistency"])
+    vms = [{"vm": member.name, "consistency": member.consistency} for member in participant.members.present]
+    return Report("stopped", {"vms": vms})
+
+
+async def cut(participant: Participant, dummy: Answer) -> Report:
+    """Capture all disks and let the VMs run again."""
+    settings = participant.settings
+    await participant.window.cut(settings.session, settings.cut_hook, settings.cut_hook_timeout, settings.cbw_timeout)
+    await participant.window.close()
+    await participant.members.do(_cut.measure)
+    return Report("cut", {"vms": [_cut_facts(member) for member in participant.members.present]})
+
+
+def _cut_facts(member: Member) -> dict[str, Any]:
+    disks = [
+        {
+            "disk": plan.disk.name,
+            "dirty_bytes": member.dirty_bytes[plan.disk.name],
+            "virtual_size": plan.disk.virtual_size,
+        }
+        for plan in member.plans
+    ]
+    return {
+        "vm": member.name,
+        "pause_ms": round(member.pause.pause_ms or 0.0, 1),
+        "consistency": member.consistency,
+        "disks": disks,
+    }
+
+
+async def transfer(participant: Participant, dummy: Answer) -> Report:
+    """Start the jobs, or see how far they are; when all have ended well, free the VMs of them."""
+    members = participant.members
+    if not participant.transferring:
+        participant.transferring = True
+        await members.do(lambda member: _transfer.start(member, participant.settings.speed))
+    progress = await _progress(members)
+    if not all(disk.ended for disk in progress):
+        await _transfer.next_event(members.present, PROGRESS_SECONDS)
+        progress = await _progress(members)
+    if not all(disk.ended for disk in progress):
+        return Report("transferring", {"disks": [disk.facts() for disk in progress]})
+    await members.do(_transfer.detach)
+    return Report(
+        "transferred",
+        {"disks": [{"vm": disk.vm, "disk": disk.disk, "sent_bytes": disk.sent_bytes} for disk in progress]},
+    )
+
+
+async def _progress(members: Members) -> list[_transfer.Progress]:
+    return [disk for disks in await members.do(_transfer.look) for disk in disks]
+
+
+async def finish(participant: Participant, dummy: Answer) -> Report:
+    """The point is committed: drop the old checkpoints. What fails here, the next run does."""
+    return Report("finished", {"removed": await put_in_order(participant)})
+
+
+async def abort(participant: Participant, answer: Answer) -> Report:
+    """The receiver gave the session up."""
+    session = participant.settings.session
+    raise SessionAborted(
+        f"The receiver aborted session {session}: {answer.reason}", session=session, reason=answer.reason
+    )
+
+
+FLOW: dict[str, Callable[[Participant, Answer], Awaitable[Report]]] = {
+    "prepare": prepare,
+    "stop": stop,
+    "cut": cut,
+    "transfer": transfer,
+    "finish": finish,
+    "abort": abort,
+}
+
+
+async def put_in_order(participant: Participant) -> list[str]:
+    """Settle every VM by the receiver's verdict and return the removed bitmaps; failures become warnings."""
+    removed: list[str] = []
+    verdicts = await _verdicts(participant)
+    for monitor in participant.monitors:
+        try:
+            removed += await _reconcile.settle(monitor, verdicts.get(monitor.vm, {}))
+        except LivebackupError as error:
+            participant.warnings.append(f"{error} The next backup of this VM finishes the clean-up.")
+    return sorted(set(removed))
+
+
+async def _verdicts(participant: Participant) -> dict[str, _reconcile.Verdict]:
+    if not participant.monitors:
+        return {}
+    # without a verdict the checkpoint bitmaps stay; the next run asks again
+    try:
+        vms = await together(participant.monitors, _discovery.inspect)
+        return await asyncio.to_thread(_reconcile.verdicts, participant.receiver, participant.settings.host, vms)
+    except LivebackupError as error:
+        participant.warnings.append(str(error))
+        return {}
+
+
+async def clean_up(participant: Participant, error: BaseException) -> None:
+    """After a failure: resume first, tell the receiver so that nobody waits for us, then put all in order."""
+    await _attempt(participant, participant.window.close())
+    for channel in participant.channels:
+        channel.shut()
+    # the old client may still be in use by a thread that waits for an answer
+    participant.receiver = participant.receiver.again()
+    dialogue = Dialogue(participant.receiver, participant.settings.session, participant.settings.host)
+    if not isinstance(error, SessionAborted):
+        await _attempt(
+            participant, dialogue.say(Report("failed", {"reason": str(error).rstrip(".") or type(error).__name__}), 0)
+        )
+    removed = await put_in_order(participant)
+    await _attempt(participant, dialogue.say(Report("finished", {"removed": removed}), 0))
+
+
+async def _attempt(participant: Participant, act: Awaitable[Any]) -> None:
+    try:
+        await act
+    except LivebackupError as error:
+        participant.warnings.append(str(error))

@@ -1,0 +1,111 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Stopping a VM so that anybody can see that it was us, and letting it run again. For internal use only.
+
+Two objects on the VM are the record: ``lb-freeze`` (we asked the agent to freeze) and ``lb-pause`` (we stopped
+the CPUs). They are made before the act and removed after it is undone, so a VM paused by its operator is never
+resumed, and one paused by us always is, by whoever comes next: this process, its watchdog, or a later run.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from ansible_collections.livebackup.qemu.plugins.module_utils import _agent, _names
+from ansible_collections.livebackup.qemu.plugins.module_utils._errors import AgentError, CutError
+from ansible_collections.livebackup.qemu.plugins.module_utils._qmp import Monitor
+
+THAW_TIMEOUT = 5.0
+
+
+@dataclass
+class Pause:
+    """One VM's pause; ``pause_ms`` is from ``stop`` issued to ``cont`` acknowledged, None if it ran on."""
+
+    monitor: Monitor
+    agent_path: str | None
+    frozen: bool = False
+    stopped: bool = False
+    pause_ms: float | None = None
+    _stopped_at: float = 0.0
+
+    async def freeze(self, timeout: float) -> None:
+        """Freeze the guest's file systems. Raises AgentError."""
+        vm = self.monitor.vm
+        if self.agent_path is None:
+            raise AgentError(
+                f"VM {vm} has no guest agent channel, so its file systems cannot be frozen; add one or "
+                f"open the session with consistency crash.",
+                vm=vm,
+            )
+        await _mark(self.monitor, _names.FREEZE)
+        self.frozen = True
+        await _agent.freeze(vm, self.agent_path, timeout)
+
+    async def stop(self) -> None:
+        """Stop a running VM; one that its operator has paused stays as it is. Raises CutError if it runs on."""
+        if (await self.monitor.execute("query-status"))["running"]:
+            await _mark(self.monitor, _names.PAUSE)
+            self.stopped = True
+            self._stopped_at = time.monotonic()
+            await self.monitor.execute("stop")
+
+    async def verify(self) -> None:
+        """Raise CutError if somebody else has resumed the VM meanwhile: then there was no common instant."""
+        vm = self.monitor.vm
+        if (await self.monitor.execute("query-status"))["running"]:
+            raise CutError(
+                f"VM {vm} was resumed by another QMP client while its backup was being cut; keep other "
+                f"clients from sending cont and repeat the backup.",
+                vm=vm,
+            )
+
+    async def resume(self) -> None:
+        """Undo ``stop`` and ``freeze``; repeating it is harmless. Raises AgentError if the guest stays frozen."""
+        if self.stopped:
+            await self.monitor.execute("cont")
+            self.pause_ms = 1000 * (time.monotonic() - self._stopped_at)
+            self.stopped = False
+            await _unmark(self.monitor, _names.PAUSE)
+        if self.frozen and self.agent_path is not None:
+            await _thaw(self.monitor, self.agent_path)
+            self.frozen = False
+
+
+async def objects(monitor: Monitor) -> tuple[str, ...]:
+    """Ids of the objects the user or we made on a VM. QAPI: qom-list."""
+    return tuple(entry["name"] for entry in await monitor.execute("qom-list", {"path": "/objects"}))
+
+
+async def resume_leftover(monitor: Monitor, found: tuple[str, ...], agent_path: str | None) -> None:
+    """Undo what the objects ``found`` on a VM say was left behind. Raises AgentError, MonitorError."""
+    if _names.PAUSE in found:
+        if not (await monitor.execute("query-status"))["running"]:
+            await monitor.execute("cont")
+        await _unmark(monitor, _names.PAUSE)
+    if _names.FREEZE in found and agent_path is not None:
+        await _thaw(monitor, agent_path)
+
+
+async def _thaw(monitor: Monitor, agent_path: str) -> None:
+    try:
+        await _agent.thaw(monitor.vm, agent_path, THAW_TIMEOUT)
+    except AgentError as error:
+        # the mark stays, so that the next run tries again
+        raise AgentError(
+            f"VM {monitor.vm}: its guest agent did not thaw the file systems; restart "
+            f"qemu-guest-agent in the guest or send guest-fsfreeze-thaw by hand.",
+            vm=monitor.vm,
+        ) from error
+    await _unmark(monitor, _names.FREEZE)
+
+
+async def _mark(monitor: Monitor, name: str) -> None:
+    # any object would do; an empty throttle group costs nothing and does nothing
+    await monitor.execute("object-add", {"qom-type": "throttle-group", "id": name})
+
+
+async def _unmark(monitor: Monitor, name: str) -> None:
+    await monitor.unless_refused("object-del", {"id": name})

@@ -1,0 +1,71 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The only place that starts programs. For internal use of livebackup.qemu only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+import signal
+from collections.abc import Sequence
+
+from ansible_collections.livebackup.qemu.plugins.module_utils._errors import DependencyError, ProgramFailed
+
+
+async def run(
+    argv: Sequence[str],
+    *,
+    pass_fds: Sequence[int] = (),
+    env: dict[str, str] | None = None,
+    timeout: float | None = None,
+) -> str:
+    """Run a program to its end and return its standard output.
+
+    ``env`` is added to a C locale; ``timeout`` in seconds. Raises DependencyError if there is no such program,
+    ProgramFailed if it ends with an error or is killed because it took too long.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            pass_fds=tuple(pass_fds),
+            start_new_session=True,
+            env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
+        )
+    except FileNotFoundError as error:
+        raise DependencyError(
+            f"The program {argv[0]} is missing on this host; install it (qemu-img is in the "
+            f"package qemu-utils or qemu-img).",
+            program=argv[0],
+        ) from error
+    try:
+        stdout, stderr = await asyncio.wait_for(process.communicate(), timeout)
+    except TimeoutError as error:
+        raise _failed(argv, None, f"it did not end within {timeout:g} seconds and was killed") from error
+    finally:
+        await _end(process)
+    if process.returncode:
+        raise _failed(argv, process.returncode, stderr.decode(errors="replace").strip())
+    return stdout.decode(errors="replace")
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+def _failed(argv: Sequence[str], rc: int | None, reason: str) -> ProgramFailed:
+    command = shlex.join(argv)
+    return ProgramFailed(
+        f"The command `{command}` failed: {reason or f'it ended with status {rc}'}; run it by hand to see more.",
+        argv=list(argv),
+        rc=rc,
+        reason=reason,
+    )

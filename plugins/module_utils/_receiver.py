@@ -1,0 +1,177 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The receiver's API. For internal use of livebackup.qemu only.
+
+One kept-alive connection, because at the barrier of the cut every round trip is a pause of the guests. The
+options are documented in doc_fragments/_receiver.py; a unit test compares the two.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import ssl
+import urllib.parse
+from collections.abc import Iterator
+from typing import Any
+
+from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
+    OptionError,
+    ReceiverError,
+    ReceiverRefused,
+    ReceiverUnreachable,
+)
+
+ARGUMENTS: dict[str, Any] = {
+    "receiver_url": {"type": "str", "required": True},
+    "receiver_token": {"type": "str", "no_log": True},
+    "receiver_token_path": {"type": "path", "default": "/etc/livebackup/token", "no_log": False},
+    "receiver_ca_path": {"type": "path", "default": "/etc/livebackup/ca.pem"},
+    "receiver_timeout": {"type": "float", "default": 10.0},
+}
+DEFAULT_PORT = 8440
+
+
+class Receiver:
+    """A client of one receiver. Raises ReceiverUnreachable, ReceiverRefused; not for use by several threads."""
+
+    def __init__(self, *, url: str, token: str, ca_path: str, timeout: float) -> None:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme != "https" or not parts.hostname:
+            raise OptionError(
+                f"receiver_url {url} is not an https URL; give it as https://HOST:{DEFAULT_PORT}.",
+                receiver_url=url,
+            )
+        self.url = url
+        self.host = parts.hostname
+        self._options = {"url": url, "token": token, "ca_path": ca_path, "timeout": timeout}
+        self._token = token
+        self._timeout = timeout
+        self._connection = http.client.HTTPSConnection(
+            parts.hostname, parts.port or DEFAULT_PORT, timeout=timeout, context=_tls(ca_path)
+        )
+
+    @classmethod
+    def from_params(cls, params: dict[str, Any]) -> Receiver:
+        """From a module's parameters. Raises OptionError."""
+        return cls(
+            url=params["receiver_url"],
+            token=params["receiver_token"] or _read_token(params["receiver_token_path"]),
+            ca_path=params["receiver_ca_path"],
+            timeout=params["receiver_timeout"],
+        )
+
+    def again(self) -> Receiver:
+        """A second client of the same receiver, for when another thread may still wait with this one."""
+        return Receiver(**self._options)
+
+    def get(self, path: str, **query: Any) -> dict[str, Any]:
+        """GET below /api/v1; parameters that are None are left out."""
+        given = {name: value for name, value in query.items() if value is not None}
+        return self._call("GET", f"{path}?{urllib.parse.urlencode(given)}" if given else path)
+
+    def post(
+        self, path: str, body: dict[str, Any], *, timeout: float | None = None, idempotent: bool = True
+    ) -> dict[str, Any]:
+        """POST below /api/v1; ``timeout`` in seconds if not the usual one."""
+        return self._call("POST", path, body, timeout=timeout, idempotent=idempotent)
+
+    def delete(self, path: str) -> None:
+        """DELETE below /api/v1."""
+        self._call("DELETE", path)
+
+    def close(self) -> None:
+        """Close the connection; the next request opens a new one."""
+        self._connection.close()
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        idempotent: bool = True,
+    ) -> dict[str, Any]:
+        reused = self._connection.sock is not None
+        try:
+            return self._request(method, path, body, timeout or self._timeout)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            # a kept connection may have been closed by the other side while it was idle
+            if reused and idempotent and not isinstance(error, socket.timeout):
+                return self._call(method, path, body, timeout=timeout)
+            raise ReceiverUnreachable(
+                f"The receiver at {self.url} does not answer: {_reason(error)}; check receiver_url, "
+                f"receiver_ca_path and that the receiver runs.",
+                receiver_url=self.url,
+            ) from error
+
+    def _request(self, method: str, path: str, body: dict[str, Any] | None, timeout: float) -> dict[str, Any]:
+        connection = self._connection
+        connection.timeout = timeout
+        if connection.sock is not None:
+            connection.sock.settimeout(timeout)
+        headers = {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        connection.request(method, f"/api/v1{path}", None if body is None else json.dumps(body), headers)
+        response = connection.getresponse()
+        return _decode(response.status, response.read(), self.url)
+
+
+@contextlib.contextmanager
+def connected(params: dict[str, Any]) -> Iterator[Receiver]:
+    """A client from a module's parameters, closed at the end. Raises OptionError."""
+    receiver = Receiver.from_params(params)
+    try:
+        yield receiver
+    finally:
+        receiver.close()
+
+
+def _tls(ca_path: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_path)
+    except OSError as error:
+        raise OptionError(
+            f"The certificate authority file {ca_path} cannot be read: {error}; copy the receiver's "
+            f"CA certificate to this host or correct receiver_ca_path.",
+            receiver_ca_path=ca_path,
+        ) from error
+
+
+def _decode(status: int, data: bytes, url: str) -> dict[str, Any]:
+    if status == http.client.NO_CONTENT:
+        return {}
+    try:
+        body = json.loads(data)
+        if status < http.client.BAD_REQUEST:
+            return body
+        error = body["error"]
+        raise ReceiverRefused(error["message"], code=error["code"], status=status)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReceiverError(
+            f"What answers at {url} is not a Livebackup receiver (HTTP status {status}); correct receiver_url.",
+            receiver_url=url,
+            status=status,
+        ) from error
+
+
+def _read_token(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    except (OSError, ValueError) as error:
+        raise OptionError(
+            f"The token file {path} cannot be read: {error}; apply the role livebackup.qemu.hypervisor or give "
+            f"receiver_token or receiver_token_path.",
+            receiver_token_path=path,
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,159 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From the frozen disks to the receiver: targets, jobs, progress. For internal use of livebackup.qemu only."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.livebackup.qemu.plugins.module_utils import (
+    _channel,
+    _credentials,
+    _names,
+    _reconcile,
+    _scratch,
+    _transactions,
+)
+from ansible_collections.livebackup.qemu.plugins.module_utils._channel import Channel
+from ansible_collections.livebackup.qemu.plugins.module_utils._credentials import Transport
+from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
+    ReceiverStalled,
+    SnapshotBroken,
+    TransferError,
+)
+from ansible_collections.livebackup.qemu.plugins.module_utils._member import Member
+from ansible_collections.livebackup.qemu.plugins.module_utils._transactions import DiskPlan
+from ansible_collections.livebackup.qemu.plugins.module_utils._watchdog import Watchdog
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A disk's job; sizes in bytes."""
+
+    vm: str
+    disk: str
+    done_bytes: int
+    total_bytes: int
+    sent_bytes: int
+    ended: bool
+
+    def facts(self) -> dict[str, Any]:
+        """As the API's step ``transferring`` wants it."""
+        return {
+            "vm": self.vm,
+            "disk": self.disk,
+            "done_bytes": self.done_bytes,
+            "total_bytes": self.total_bytes,
+            "sent_bytes": self.sent_bytes,
+        }
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """What all transfers of a session share; ``channels`` is the list the stall watch looks at."""
+
+    transport: Transport
+    watchdog: Watchdog
+    channels: list[Channel]
+    scratch_dir: str
+    stall_limit: float
+
+
+async def attach_targets(member: Member, carrier: Carrier) -> None:
+    """Give a running VM everything the cut needs: credentials, scratch images, connections to the receiver.
+
+    Raises MonitorError, ReceiverUnreachable, OptionError.
+    """
+    monitor = member.monitor
+    with _credentials.key_directory(carrier.transport, monitor.owner) as directory:
+        await monitor.execute("object-add", _credentials.credentials(carrier.transport, _names.PSK, directory))
+    for plan in member.plans:
+        await _scratch.attach(monitor, index=plan.index, size=plan.disk.virtual_size, directory=carrier.scratch_dir)
+        await _attach_receiver(member, plan, carrier)
+
+
+async def _attach_receiver(member: Member, plan: DiskPlan, carrier: Carrier) -> None:
+    channel = await asyncio.to_thread(_channel.connect, carrier.transport, carrier.stall_limit)
+    member.channels[plan.index] = channel
+    carrier.channels.append(channel)
+    carrier.watchdog.hold(channel.fileno())
+    monitor = member.monitor
+    monitor.send_fd(channel.fileno())
+    await monitor.execute("getfd", {"fdname": _names.fd(plan.index)})
+    channel.expect()
+    await monitor.execute("blockdev-add", _transactions.receiver_node(plan))
+    channel.rest()
+
+
+async def start(member: Member, speed: int) -> None:
+    """Start all jobs of a VM. QAPI: blockdev-backup."""
+    for plan in member.plans:
+        member.channels[plan.index].expect()
+        await member.monitor.execute("blockdev-backup", _transactions.backup_job(plan, speed))
+
+
+async def look(member: Member) -> list[Progress]:
+    """The state of all jobs of a VM (QAPI ``query-jobs``).
+
+    Raises SnapshotBroken, ReceiverStalled, TransferError for a job that failed, MonitorError.
+    """
+    jobs = {job["id"]: job for job in await member.monitor.execute("query-jobs")}
+    return [_progress(member, plan, jobs.get(_names.job(plan.index))) for plan in member.plans]
+
+
+def _progress(member: Member, plan: DiskPlan, job: dict[str, Any] | None) -> Progress:
+    channel = member.channels[plan.index]
+    if job is None or job.get("error"):
+        raise failure(member.name, plan.disk.name, "it was dismissed" if job is None else job["error"], channel.stalled)
+    ended = job["status"] == "concluded"
+    if ended:
+        channel.rest()
+    member.sent_bytes[plan.disk.name] = channel.sent_bytes()
+    return Progress(
+        member.name,
+        plan.disk.name,
+        job["current-progress"],
+        job["total-progress"],
+        channel.sent_bytes(),
+        ended,
+    )
+
+
+def failure(vm: str, disk: str, reason: str, stalled: bool) -> TransferError:
+    """Put a job's error into words. Pure."""
+    facts = {"vm": vm, "disk": disk, "reason": reason}
+    if stalled:
+        return ReceiverStalled(
+            f"VM {vm}: the transfer of disk {disk} was ended because the receiver did not take any "
+            f"data for too long; check the receiver's load, disks and network.",
+            **facts,
+        )
+    if "Permission denied" in reason:
+        return SnapshotBroken(
+            f"VM {vm}: the snapshot of disk {disk} broke because its scratch image was full or too "
+            f"slow; give scratch_dir more room or a faster file system.",
+            **facts,
+        )
+    return TransferError(f"VM {vm}: the transfer of disk {disk} failed: {reason}; see the receiver's log.", **facts)
+
+
+async def next_event(members: list[Member], timeout: float) -> None:
+    """Return when the status of any job has changed, or after ``timeout`` seconds."""
+    waits = [asyncio.ensure_future(member.monitor.job_event()) for member in members]
+    try:
+        await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+
+async def detach(member: Member) -> None:
+    """Free the VM of jobs, filters, scratch images and connections. Raises MonitorError."""
+    await _reconcile.release(member.monitor)
+    for channel in member.channels.values():
+        channel.close()
+    member.channels.clear()

@@ -1,0 +1,149 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A second process that lets the VMs run again when this one cannot. For internal use of livebackup.qemu only.
+
+It is forked before any QMP connection exists (an inherited one would keep the socket busy) and hears from us
+over a socket pair. If we die, it shuts the connections to the receiver down, so that a receiver that hangs cannot
+hang a VM. If we die or take too long inside the stop window, it also makes the VMs run, after killing us if need
+be: QEMU talks to one client at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from ansible_collections.livebackup.qemu.plugins.module_utils import _pause, _qmp
+from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
+    LivebackupError,
+    SocketAbsent,
+    VmNotRunning,
+)
+
+RESCUE_SECONDS = 120.0
+_CONNECT_TIMEOUT = 2.0
+_RETRY_SECONDS = 0.2
+_MESSAGE_BYTES = 1 << 18
+
+
+class Watchdog:
+    """Our end. Make it with ``started``."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self._link = link
+
+    def arm(self, budget: float, vms: list[dict[str, Any]]) -> None:
+        """From now on we have ``budget`` seconds to disarm; ``vms`` hold vm, socket and agent_path."""
+        self._say({"budget": budget, "vms": vms})
+
+    def disarm(self) -> None:
+        """All VMs run again."""
+        self._say({"budget": None, "vms": []})
+
+    def hold(self, descriptor: int) -> None:
+        """Shut this connection down should we die."""
+        socket.send_fds(self._link, [b"{}"], [descriptor])
+
+    def _say(self, message: dict[str, Any]) -> None:
+        # without a watchdog no VM may be stopped, so a broken link is an error
+        self._link.send(json.dumps(message).encode())
+
+
+@contextlib.contextmanager
+def started() -> Iterator[Watchdog]:
+    """Fork the watchdog; at the end, or at our death, it leaves. Call it before any thread or event loop runs."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        _leave_parent_alone(ours, theirs)
+        _serve(theirs, parent)
+    theirs.close()
+    try:
+        yield Watchdog(ours)
+    finally:
+        ours.close()
+        os.waitpid(child, 0)
+
+
+def _leave_parent_alone(ours: socket.socket, theirs: socket.socket) -> None:
+    """Keep nothing of the parent that somebody may be waiting for, nor die with its process group."""
+    os.setsid()
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    ours.close()
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        if descriptor > 2 and descriptor != theirs.fileno():
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+
+def _serve(link: socket.socket, parent: int) -> None:
+    """The child's life; never returns."""
+    try:
+        vms, connections = _listen(link, parent)
+        for connection in connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        if vms:
+            asyncio.run(_rescue(vms))
+    finally:
+        os._exit(0)
+
+
+def _listen(link: socket.socket, parent: int) -> tuple[list[dict[str, Any]], list[socket.socket]]:
+    """Follow the parent to its end; return the VMs it left stopped and the connections it left open."""
+    vms: list[dict[str, Any]] = []
+    connections: list[socket.socket] = []
+    deadline = None
+    while True:
+        link.settimeout(None if deadline is None else max(0.001, deadline - time.monotonic()))
+        try:
+            data, descriptors = socket.recv_fds(link, _MESSAGE_BYTES, 1)[:2]
+        except TimeoutError:
+            deadline = None
+            _kill(parent)
+            continue
+        except OSError:
+            data = b""
+        if not data:
+            return vms, connections
+        connections += [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        message = json.loads(data)
+        if "budget" in message:
+            vms = message["vms"]
+            deadline = None if message["budget"] is None else time.monotonic() + message["budget"]
+
+
+def _kill(parent: int) -> None:
+    # a parent that is gone has been replaced by another one
+    if os.getppid() == parent:
+        os.kill(parent, signal.SIGKILL)
+
+
+async def _rescue(vms: list[dict[str, Any]]) -> None:
+    await asyncio.gather(*(_resume(time.monotonic() + RESCUE_SECONDS, **vm) for vm in vms))
+
+
+async def _resume(deadline: float, *, vm: str, socket: str, agent_path: str | None) -> None:
+    while time.monotonic() < deadline:
+        try:
+            async with _qmp.connected(socket, _CONNECT_TIMEOUT) as monitor:
+                monitor.vm = vm
+                return await _pause.resume_leftover(monitor, await _pause.objects(monitor), agent_path)
+        except (SocketAbsent, VmNotRunning):
+            return None
+        except LivebackupError:
+            await asyncio.sleep(_RETRY_SECONDS)
+    return None

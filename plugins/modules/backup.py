@@ -1,0 +1,263 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Take part in a session."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: backup
+short_description: Back up the tracked disks of a hypervisor's VMs in a session
+version_added: 0.1.0
+author:
+  - The Livebackup authors (@livebackup)
+description:
+  - Takes part, for one hypervisor and all chosen VMs on it, in a session opened by M(livebackup.qemu.session). It returns
+    when the receiver has committed or aborted the whole session.
+  - All VMs of the group, on all its hypervisors, stand still for some milliseconds at the same instant. What their disks
+    held then is copied to the receiver while they run on. Only what was written since the last restore point is copied,
+    where the disk's checkpoint bitmap allows it.
+  - A slow, hung or dead receiver never slows a guest down. Old data that the guest overwrites during the transfer is
+    kept in O(scratch_dir); if that fails, the backup ends and not the guest.
+  - If this module dies or hangs while VMs stand still, its watchdog process lets them run again. What else it leaves on a
+    VM is cleaned up by the next backup of the VM.
+  - The other hosts of the session wait for this one, so start it on all of them at once, with C(async) if there are more
+    hosts than C(forks).
+  - Backs up only disks chosen by M(livebackup.qemu.tracking).
+extends_documentation_fragment:
+  - livebackup.qemu._attributes
+  - livebackup.qemu._attributes.both_groups
+  - livebackup.qemu._qmp
+  - livebackup.qemu._receiver
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Reports for each disk what would be copied as far as its bitmaps tell, and leaves VMs, session and receiver alone. The
+        session need not exist.
+  diff_mode:
+    support: none
+  idempotent:
+    support: partial
+    details:
+      - Nothing is done for a session that is already committed. To take part in a new session is a new backup.
+  async:
+    description: Supports being used with the C(async) keyword.
+    support: full
+options:
+  session:
+    description:
+      - Id of the session, as returned by M(livebackup.qemu.session).
+    type: str
+    required: true
+  host:
+    description:
+      - Name of this host in the session's list of hosts.
+      - If not given, the name the host has itself.
+    type: str
+  vms:
+    description:
+      - Names of the VMs to back up. Each of them must be running, or paused, and have at least one tracked disk.
+      - If not given, all VMs of the host are backed up.
+    type: list
+    elements: str
+    aliases:
+      - vm
+  scratch_dir:
+    description:
+      - Directory on a local file system for the data that guests overwrite during the transfer.
+      - Its files have no names and are gone as soon as the transfer ends, however it ends.
+    type: path
+    default: /var/lib/livebackup/scratch
+  speed:
+    description:
+      - Bytes per second that each disk's transfer may take at most, at least 1048576. No limit if V(0).
+    type: int
+    default: 0
+  stall_limit:
+    description:
+      - Seconds after which a transfer is ended when the receiver has taken no data.
+      - While a receiver hangs, QMP commands of other programs may have to wait for so long.
+    type: float
+    default: 20.0
+  cbw_timeout:
+    description:
+      - Seconds a write of the guest may wait for the scratch image, once, before the snapshot is given up.
+    type: int
+    choices: [1, 2, 3, 4]
+    default: 2
+  cut_hook:
+    description:
+      - Command to run on the hypervisor while its VMs stand still, for example to take a snapshot of the storage of the same
+        instant. It is not run in a shell.
+      - The environment variables E(LIVEBACKUP_SESSION) and E(LIVEBACKUP_VMS), names separated by commas, tell it about the
+        cut.
+      - If it fails, the VMs run on and the backup fails.
+    type: str
+  cut_hook_timeout:
+    description:
+      - Seconds the command may take. They are part of the session's stop budget.
+    type: float
+    default: 2.0
+seealso:
+  - module: livebackup.qemu.session
+  - module: livebackup.qemu.tracking
+  - name: QEMU dirty bitmaps
+    description: How QEMU records what was written to a disk.
+    link: https://www.qemu.org/docs/master/interop/bitmaps.html
+"""
+
+EXAMPLES = r"""
+- name: Back up all VMs of the hypervisor
+  livebackup.qemu.backup:
+    receiver_url: https://backup.example.com:8440
+    session: "{{ opened.session.id }}"
+
+- name: See how much a backup would copy
+  livebackup.qemu.backup:
+    receiver_url: https://backup.example.com:8440
+    session: none
+    vms:
+      - db
+  check_mode: true
+  register: foreseen
+
+- name: Back up a group that lives on several hypervisors
+  hosts: hypervisors
+  module_defaults:
+    group/livebackup.qemu.receiver:
+      receiver_url: https://backup.example.com:8440
+  tasks:
+    - name: Open the session
+      livebackup.qemu.session:
+        group: nightly
+        hosts: "{{ ansible_play_hosts_all }}"
+      run_once: true
+      register: opened
+
+    - name: Start all participants
+      livebackup.qemu.backup:
+        session: "{{ opened.session.id }}"
+        host: "{{ inventory_hostname }}"
+      async: 86400
+      poll: 0
+      register: started
+
+    - name: Wait for the end of the backup
+      ansible.builtin.async_status:
+        jid: "{{ started.ansible_job_id }}"
+      register: backed_up
+      until: backed_up is finished
+      retries: 8640
+      delay: 10
+"""
+
+RETURN = r"""
+session:
+  description: Id of the session.
+  returned: success
+  type: str
+  sample: 01JD7FZK3M4N5P6Q7R8S9T0V1W
+point:
+  description: Id of the restore point, which is that of the session. V(null) in check mode.
+  returned: success
+  type: str
+  sample: 01JD7FZK3M4N5P6Q7R8S9T0V1W
+vms:
+  description: The VMs of this host. Empty if the session was already committed.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    vm:
+      description: Name of the VM.
+      type: str
+      sample: db
+    pause_ms:
+      description: For how many milliseconds it stood still. V(null) in check mode.
+      type: float
+      sample: 23.4
+    consistency:
+      description: V(filesystem) if its agent froze its file systems, else V(crash). V(null) in check mode.
+      type: str
+      sample: crash
+    disks:
+      description: Its disks.
+      type: list
+      elements: dict
+      contains:
+        disk:
+          description: Name of the disk.
+          type: str
+          sample: vd-a
+        level:
+          description: V(full) or V(incremental). In check mode the receiver may still decide for V(full).
+          type: str
+          sample: incremental
+        level_reason:
+          description: Why.
+          type: str
+          sample: changes since point 01JD2M3V5W6X7Y8Z9A0B1C2D3E
+        parent:
+          description: The restore point since which changes were copied.
+          type: str
+          sample: 01JD2M3V5W6X7Y8Z9A0B1C2D3E
+        virtual_size:
+          description: Size of the disk in bytes.
+          type: int
+          sample: 10737418240
+        dirty_bytes:
+          description: Bytes to copy.
+          type: int
+          sample: 7864320
+        sent_bytes:
+          description: Bytes the receiver took over the network. V(null) in check mode.
+          type: int
+          sample: 7929856
+failed_vms:
+  description: VMs left out of the point because they failed. Only under the policy V(each) of the session.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - vm: app
+      msg: "VM app: the snapshot of disk vd-a broke because its scratch image was full or too slow; give scratch_dir more room
+        or a faster file system."
+error:
+  description: The error as facts, with a stable C(code).
+  returned: failure
+  type: dict
+  sample:
+    code: qmp-socket-busy
+    socket: /run/qemu/db.qmp
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.livebackup.qemu.plugins.module_utils import _backup, _module, _qmp, _receiver
+
+
+def main() -> None:
+    """Docs above, work in module_utils/_backup.py and _participant.py."""
+    module = AnsibleModule(
+        argument_spec={
+            **_qmp.ARGUMENTS,
+            **_receiver.ARGUMENTS,
+            "session": {"type": "str", "required": True},
+            "host": {"type": "str"},
+            "vms": {"type": "list", "elements": "str", "aliases": ["vm"]},
+            "scratch_dir": {"type": "path", "default": "/var/lib/livebackup/scratch"},
+            "speed": {"type": "int", "default": 0},
+            "stall_limit": {"type": "float", "default": 20.0},
+            "cbw_timeout": {"type": "int", "choices": [1, 2, 3, 4], "default": 2},
+            "cut_hook": {"type": "str"},
+            "cut_hook_timeout": {"type": "float", "default": 2.0},
+        },
+        supports_check_mode=True,
+    )
+    _module.run(module, _backup.backup, needs_qmp=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Restore disks to files."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: restore
+short_description: Restore the disks of a VM from a restore point to image files
+version_added: 0.1.0
+author:
+  - The Livebackup authors (@livebackup)
+description:
+  - Copies the disks of one VM, as they were at a restore point, from the receiver into image files of this host, each
+    complete and without backing files.
+  - A file gets its name only when it is complete and durable. A file it replaces stays until then.
+  - A file that another process has open, such as the disk of a running VM, is never replaced.
+  - Does not define, start or stop a VM.
+extends_documentation_fragment:
+  - livebackup.qemu._attributes
+  - livebackup.qemu._attributes.receiver_group
+  - livebackup.qemu._receiver
+attributes:
+  check_mode:
+    support: full
+    details:
+      - The free space is not checked in check mode.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+    details:
+      - Beside each file a small file, C(.livebackup.json), records what was restored, with the file's size and time of
+        modification. A file for which all of that is still true is left alone. Contents are not compared, so a file that was
+        written to since, by a VM that was started with it for example, counts as another file.
+  async:
+    description: Supports being used with the C(async) keyword.
+    support: full
+options:
+  point:
+    description:
+      - Id of the restore point, as shown by M(livebackup.qemu.point_info).
+    type: str
+    required: true
+  vm:
+    description:
+      - Name of the VM.
+    type: str
+    required: true
+  disks:
+    description:
+      - Names of the disks to restore.
+      - If not given, all disks the point holds of the VM are restored.
+    type: list
+    elements: str
+  dest:
+    description:
+      - Existing directory for the files. They are called C(<disk>.<format>), such as V(vd-a.qcow2).
+    type: path
+    required: true
+  format:
+    description:
+      - Format of the files.
+    type: str
+    choices:
+      - qcow2
+      - raw
+    default: qcow2
+  force:
+    description:
+      - Replaces files that exist and are not what would be restored. Without it, such a file is an error.
+      - A file in use is an error in any case.
+    type: bool
+    default: false
+requirements:
+  - qemu-img of QEMU 7.2 or newer on the host the task runs on
+seealso:
+  - module: livebackup.qemu.point_info
+notes:
+  - The token must have the role C(restore).
+  - New files belong to the user the task runs as and only that user may read them. Replaced files keep owner and mode.
+"""
+
+EXAMPLES = r"""
+- name: Restore a VM's disks into an empty directory
+  livebackup.qemu.restore:
+    receiver_url: https://backup.example.com:8440
+    point: 01JD50BR1C8Q2W3E4R5T6Y7V8A
+    vm: db
+    dest: /var/lib/vms/db-restored
+
+- name: Replace one raw disk of a VM that is switched off
+  livebackup.qemu.restore:
+    receiver_url: https://backup.example.com:8440
+    point: 01JD50BR1C8Q2W3E4R5T6Y7V8A
+    vm: app
+    disks:
+      - vd-a
+    dest: /var/lib/vms/app
+    format: raw
+    force: true
+  register: restored
+
+- name: Let QEMU open the restored files
+  ansible.builtin.file:
+    path: "{{ item.path }}"
+    owner: qemu
+    group: qemu
+    mode: "0600"
+  loop: "{{ restored.files }}"
+  loop_control:
+    label: "{{ item.path }}"
+"""
+
+RETURN = r"""
+point:
+  description: Id of the restore point.
+  returned: success
+  type: str
+  sample: 01JD50BR1C8Q2W3E4R5T6Y7V8A
+vm:
+  description: Name of the VM.
+  returned: success
+  type: str
+  sample: db
+files:
+  description: The files, restored or left alone.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    disk:
+      description: Name of the disk.
+      type: str
+      sample: vd-a
+    path:
+      description: The file.
+      type: str
+      sample: /var/lib/vms/db-restored/vd-a.qcow2
+    format:
+      description: Its format.
+      type: str
+      sample: qcow2
+    virtual_size:
+      description: Size in bytes as a guest sees it.
+      type: int
+      sample: 10737418240
+    changed:
+      description: Whether it was restored now, or would be in check mode.
+      type: bool
+      sample: true
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.livebackup.qemu.plugins.module_utils import _module, _receiver, _restore
+
+
+def main() -> None:
+    """Docs above, work in module_utils/_restore.py."""
+    module = AnsibleModule(
+        argument_spec={
+            **_receiver.ARGUMENTS,
+            "point": {"type": "str", "required": True},
+            "vm": {"type": "str", "required": True},
+            "disks": {"type": "list", "elements": "str"},
+            "dest": {"type": "path", "required": True},
+            "format": {"type": "str", "choices": ["qcow2", "raw"], "default": "qcow2"},
+            "force": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    _module.run(module, _restore.restore)
+
+
+if __name__ == "__main__":
+    main()

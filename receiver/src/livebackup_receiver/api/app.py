@@ -1,0 +1,97 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The application: the table of routers, and the one place where errors become HTTP answers."""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from livebackup_receiver import __version__, metrics
+from livebackup_receiver.api import checks, events, exports, groups, health, participants, points, sessions
+from livebackup_receiver.api.auth import TokenCache
+from livebackup_receiver.errors import BodyInvalid, ReceiverError, RouteUnknown
+from livebackup_receiver.model import Model
+from livebackup_receiver.state import Receiver
+from livebackup_receiver.web import pages
+
+log = logging.getLogger(__name__)
+
+ROUTERS: tuple[APIRouter, ...] = (
+    health.router,
+    sessions.router,
+    participants.router,
+    points.router,
+    exports.router,
+    groups.router,
+    checks.router,
+    events.router,
+    metrics.router,
+    pages.router,
+)
+
+
+class ErrorBody(Model):
+    """The body of every answer that is an error; ``message`` contains the remedy in words."""
+
+    class Facts(Model):
+        code: str
+        message: str
+        remedy: str
+
+    error: Facts
+
+
+def create_app(receiver: Receiver) -> FastAPI:
+    """The HTTP application of a running receiver."""
+    app = routed_app()
+    app.state.receiver = receiver
+    app.state.tokens = TokenCache(receiver.catalog)
+    return app
+
+
+def routed_app() -> FastAPI:
+    """The application without a receiver behind it: enough for its OpenAPI document."""
+    app = FastAPI(
+        title="Livebackup receiver",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        responses={"default": {"model": ErrorBody, "description": "What went wrong and what to do"}},
+    )
+    for router in ROUTERS:
+        app.include_router(router)
+    app.add_exception_handler(Exception, answer_error)
+    for kind in (ReceiverError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, answer_error)
+    return app
+
+
+def error_body(error: ReceiverError) -> ErrorBody:
+    """The JSON shape of an error."""
+    return ErrorBody(error=ErrorBody.Facts(code=error.code, message=str(error), remedy=error.remedy))
+
+
+async def answer_error(request: Request, problem: Exception) -> JSONResponse:
+    """Translate any error into its status and JSON body."""
+    error = _as_ours(request, problem)
+    if error.http_status >= 500:
+        unforeseen = None if isinstance(problem, ReceiverError) else problem
+        log.error("%s %s: %s", request.method, request.url.path, problem, exc_info=unforeseen)
+    status = problem.status_code if isinstance(problem, HTTPException) else error.http_status
+    return JSONResponse(error_body(error).model_dump(), status)
+
+
+def _as_ours(request: Request, problem: Exception) -> ReceiverError:
+    if isinstance(problem, ReceiverError):
+        return problem
+    if isinstance(problem, RequestValidationError):
+        first = problem.errors()[0]
+        return BodyInvalid(where=".".join(str(part) for part in first["loc"]), problem=first["msg"])
+    if isinstance(problem, HTTPException):
+        return RouteUnknown(f"{request.method} {request.url.path}")
+    return ReceiverError()

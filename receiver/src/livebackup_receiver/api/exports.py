@@ -1,0 +1,51 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Routes of exports: points served over NBD for reading."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, status
+from pydantic import Field
+
+from livebackup_receiver.api.auth import MayRestore, ReceiverOf
+from livebackup_receiver.catalog import points
+from livebackup_receiver.exports import Export, Wanted
+from livebackup_receiver.model import Model
+from livebackup_receiver.restore import Layer, chain_layers, check_layers, select_disks
+from livebackup_receiver.state import Receiver
+
+router = APIRouter(prefix="/api/v1", tags=["exports"])
+
+
+class Exporting(Model):
+    """What to export: disks of a VM; null: all of them."""
+
+    vm: str
+    disks: Annotated[list[str], Field(min_length=1)] | None = None
+
+
+@router.post("/points/{point_id}/exports", status_code=status.HTTP_201_CREATED)
+async def open_export(point_id: str, exporting: Exporting, receiver: ReceiverOf, token: MayRestore) -> Export:
+    """Serve a VM's disks at a point for reading; the answer is the only place that says its key."""
+    wanted, layers = await asyncio.to_thread(_find, receiver, point_id, exporting)
+    await check_layers(layers, verify=False)
+    return await receiver.exports.open(wanted)
+
+
+@router.delete("/exports/{export_id}", status_code=status.HTTP_204_NO_CONTENT)
+async def close_export(export_id: str, receiver: ReceiverOf, token: MayRestore) -> None:
+    """End an export and cut off its clients."""
+    await receiver.exports.close(export_id)
+
+
+def _find(receiver: Receiver, point_id: str, exporting: Exporting) -> tuple[Wanted, list[Layer]]:
+    with receiver.catalog.read() as db:
+        point = points.load_point(db, point_id)
+        disks = select_disks(point, exporting.vm, exporting.disks)
+        chains = [points.disk_chain(db, point=point_id, vm=exporting.vm, disk=disk.disk) for disk in disks]
+    layers = [layer for chain in chains for layer in chain_layers(chain, receiver.store.root)]
+    files = {disk.disk: receiver.store.root / disk.layer for disk in disks}
+    return Wanted(point.id, exporting.vm, disks, files), layers

@@ -1,0 +1,139 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writes sessions to the catalog behind the coordinator's back.
+
+While VMs stand still nobody may wait for a disk, so a change of a session is noted in memory, and
+one task writes the newest note of each session. Only two things wait: the opening of a session,
+because its files may be removed later only if the catalog knows it, and the commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from livebackup_receiver.catalog.engine import Catalog
+from livebackup_receiver.catalog.points import add_point, has_point
+from livebackup_receiver.catalog.sessions import save_session
+from livebackup_receiver.errors import CatalogFailed
+from livebackup_receiver.model import Point, Session
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 1.0
+
+
+class Journal:
+    """Belongs to one event loop; made by ``open_journal``."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._noted: dict[str, Session] = {}
+        self._work = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._settled.set()
+        self._quiet = 0
+
+    def note(self, session: Session) -> None:
+        """Have the session written soon, as it will be then; returns at once."""
+        self._noted[session.id] = session
+        self._settled.clear()
+        if not self._quiet:
+            self._work.set()
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Write nothing while the block runs, unless someone waits for it.
+
+        The writer's thread would take the processor from the answers that stopped VMs wait for.
+        """
+        self._quiet += 1
+        try:
+            yield
+        finally:
+            self._quiet -= 1
+            if self._noted:
+                self._work.set()
+
+    async def settle(self) -> None:
+        """Wait until every note is durable."""
+        if self._noted:
+            self._work.set()
+        await self._settled.wait()
+
+    async def commit(self, session: Session, point: Point) -> None:
+        """Write the commit record: the session as committed, and its point, in one transaction.
+
+        A database may fail after it has committed. Then it is asked, until it answers, because
+        taking a committed point for an aborted one would remove its layers.
+
+        :raise CatalogFailed: the point is certainly not in the catalog
+        """
+        await self.settle()
+        try:
+            await asyncio.to_thread(self._write_commit, session, point)
+        except SQLAlchemyError as error:
+            log.exception("session %s: the commit failed; asking the catalog whether it did", session.id)
+            if not await self._has_point(point.id):
+                raise CatalogFailed(self._catalog.url, str(error).splitlines()[0]) from error
+
+    async def write_notes(self) -> None:
+        """Write notes for ever."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            await self._write_all()
+
+    async def _write_all(self) -> None:
+        while self._noted:
+            batch, self._noted = self._noted, {}
+            copies = [session.model_copy(deep=True) for session in batch.values()]
+            try:
+                await asyncio.to_thread(self._write, copies)
+            except SQLAlchemyError:
+                log.exception("the catalog does not take notes; trying again")
+                self._noted = batch | self._noted
+                await asyncio.sleep(RETRY_S)
+        self._settled.set()
+
+    async def _has_point(self, point_id: str) -> bool:
+        while True:
+            try:
+                return await asyncio.to_thread(self._look_for, point_id)
+            except SQLAlchemyError:
+                log.exception(
+                    "the catalog does not say whether point %s is committed; asking again", point_id
+                )
+                await asyncio.sleep(RETRY_S)
+
+    def _write(self, sessions: list[Session]) -> None:
+        with self._catalog.write() as db:
+            for session in sessions:
+                save_session(db, session)
+
+    def _write_commit(self, session: Session, point: Point) -> None:
+        with self._catalog.write() as db:
+            save_session(db, session)
+            add_point(db, point)
+
+    def _look_for(self, point_id: str) -> bool:
+        with self._catalog.read() as db:
+            return has_point(db, point_id)
+
+
+@asynccontextmanager
+async def open_journal(catalog: Catalog) -> AsyncIterator[Journal]:
+    """A journal whose notes are all written when the block ends."""
+    journal = Journal(catalog)
+    writer = asyncio.create_task(journal.write_notes(), name="journal")
+    try:
+        yield journal
+        await journal.settle()
+    finally:
+        writer.cancel()
+        with suppress(asyncio.CancelledError):
+            await writer

@@ -1,0 +1,142 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Restore points in the catalog. A point that is here is committed; there is no other proof of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session as Database
+
+from livebackup_receiver.catalog.groups import ensure_group, require_group
+from livebackup_receiver.catalog.schema import PointDiskRow, PointRow, PointVmRow
+from livebackup_receiver.errors import DiskUnknown, PointUnknown, VmUnknown
+from livebackup_receiver.model import Consistency, Level, Point, PointDisk, PointVm
+
+
+@dataclass(frozen=True)
+class DiskPoint:
+    """One disk at one committed point; ``layer`` is relative to the store."""
+
+    point: str
+    vm: str
+    disk: str
+    virtual_size: int
+    parent: str | None
+    layer: str
+    digest: str
+
+
+def add_point(db: Database, point: Point) -> None:
+    """Record a committed point."""
+    ensure_group(db, point.group, now=point.committed_at)
+    db.add(PointRow(**point.model_dump(exclude={"vms"})))
+    db.flush()
+    for vm in point.vms:
+        db.add(PointVmRow(point_id=point.id, **vm.model_dump(exclude={"disks"})))
+        db.flush()
+        db.add_all(PointDiskRow(point_id=point.id, vm=vm.vm, **disk.model_dump()) for disk in vm.disks)
+    db.flush()
+
+
+def has_point(db: Database, point_id: str) -> bool:
+    return db.get(PointRow, point_id) is not None
+
+
+def load_point(db: Database, point_id: str) -> Point:
+    """:raise PointUnknown: the catalog does not have it"""
+    row = db.get(PointRow, point_id)
+    if row is None:
+        raise PointUnknown(point_id)
+    return _point(row)
+
+
+def list_points(
+    db: Database, *, group: str | None = None, vm: str | None = None, limit: int = 100
+) -> list[Point]:
+    """Points, newest first; of one group or with one VM, if asked.
+
+    :raise GroupUnknown: no such group
+    :raise VmUnknown: no point has such a VM
+    """
+    query = select(PointRow).order_by(PointRow.id.desc()).limit(limit)
+    if group is not None:
+        require_group(db, group)
+        query = query.where(PointRow.group == group)
+    if vm is not None:
+        require_vm(db, vm)
+        query = query.where(PointRow.vms.any(PointVmRow.vm == vm))
+    return [_point(row) for row in db.scalars(query)]
+
+
+def require_vm(db: Database, vm: str) -> None:
+    """:raise VmUnknown: no point has such a VM"""
+    if db.scalar(select(PointVmRow.vm).where(PointVmRow.vm == vm).limit(1)) is None:
+        raise VmUnknown(vm)
+
+
+def disk_points(db: Database, vm: str, disk: str) -> list[DiskPoint]:
+    """Every committed point of a disk, newest first."""
+    query = select(PointDiskRow).where(PointDiskRow.vm == vm, PointDiskRow.disk == disk)
+    return [_disk_point(row) for row in db.scalars(query.order_by(PointDiskRow.point_id.desc()))]
+
+
+def disk_chain(db: Database, *, point: str, vm: str, disk: str) -> list[DiskPoint]:
+    """The layers that make up a disk at a point, from its own down to the full one.
+
+    :raise DiskUnknown: the point, or one its chain needs, does not have the disk
+    """
+    chain: list[DiskPoint] = []
+    wanted: str | None = point
+    while wanted is not None:
+        row = db.get(PointDiskRow, (wanted, vm, disk))
+        if row is None:
+            raise DiskUnknown(vm, disk, f"point {wanted}")
+        chain.append(_disk_point(row))
+        wanted = row.parent
+    return chain
+
+
+def newest_point_id(db: Database) -> str | None:
+    """The greatest id of any point."""
+    return db.scalar(select(func.max(PointRow.id)))
+
+
+def _point(row: PointRow) -> Point:
+    return Point(
+        id=row.id,
+        group=row.group,
+        complete=row.complete,
+        consistency=Consistency(row.consistency),
+        cut_at=row.cut_at,
+        committed_at=row.committed_at,
+        vms=[_vm(vm) for vm in row.vms],
+    )
+
+
+def _vm(row: PointVmRow) -> PointVm:
+    return PointVm(
+        vm=row.vm,
+        host=row.host,
+        pause_ms=row.pause_ms,
+        consistency=Consistency(row.consistency),
+        disks=[_disk(disk) for disk in row.disks],
+    )
+
+
+def _disk(row: PointDiskRow) -> PointDisk:
+    fields = {name: getattr(row, name) for name in PointDisk.model_fields if name != "level"}
+    return PointDisk(level=Level(row.level), **fields)
+
+
+def _disk_point(row: PointDiskRow) -> DiskPoint:
+    return DiskPoint(
+        point=row.point_id,
+        vm=row.vm,
+        disk=row.disk,
+        virtual_size=row.virtual_size,
+        parent=row.parent,
+        layer=row.layer,
+        digest=row.digest,
+    )

@@ -1,0 +1,180 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line: one function per command.
+
+Commands that read or restore work on the catalog and the store themselves, so they need no running
+receiver. Errors pass through to ``__main__``, which makes exit codes of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from livebackup_receiver import cli_views, config
+from livebackup_receiver.catalog import points, sessions, tokens
+from livebackup_receiver.catalog.engine import Catalog, open_catalog
+from livebackup_receiver.checks import Check, Inspection, run_checks, worst
+from livebackup_receiver.config import Config
+from livebackup_receiver.model import Role, Session
+from livebackup_receiver.restore import Format, RestorePlan, plan_restore, restore, select_disks
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
+)
+token_app = typer.Typer(
+    no_args_is_help=True, help="Make, list and revoke the tokens of the API and the page."
+)
+app.add_typer(token_app, name="token")
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help=f"Configuration file; {config.DEFAULT_PATH} if not given.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, as the API does.")]
+
+
+@app.callback()
+def describe() -> None:
+    """Receiver of Livebackup: takes group backups of QEMU virtual machines and keeps their restore points."""
+
+
+@app.command()
+def serve(config_file: ConfigFile = None) -> None:
+    """Run the receiver until it is told to stop."""
+    # Here and below: the web framework is slow to import, and most commands do not need it.
+    from livebackup_receiver import daemon
+
+    daemon.serve(config.load(config_file))
+
+
+@app.command()
+def check(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Run every check. Exit code 0: all ok, 1: a warning, 2: a failure."""
+    results = asyncio.run(_run_checks(config.load(config_file)))
+    cli_views.show(cli_views.checks_table(results), {"checks": cli_views.plain(results)}, as_json)
+    raise typer.Exit(worst(results).severity)
+
+
+@app.command("points")
+def list_points(
+    group: Annotated[str | None, typer.Option(help="Only points of this group.")] = None,
+    vm: Annotated[str | None, typer.Option(help="Only points that hold this VM.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    config_file: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """List restore points, newest first."""
+    with open_catalog(config.load(config_file).database_url) as catalog, catalog.read() as db:
+        found = points.list_points(db, group=group, vm=vm, limit=limit)
+    cli_views.show(cli_views.points_table(found), {"points": cli_views.plain(found)}, as_json)
+
+
+@app.command("show-config")
+def show_config(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Show every option with its effective value; secrets are hidden."""
+    effective = config.load(config_file)
+    cli_views.show(cli_views.config_text(effective), cli_views.config_values(effective), as_json)
+
+
+@app.command("restore")
+def restore_point(
+    point: Annotated[str, typer.Argument(help="Id of the point; `points` lists them.")],
+    vm: Annotated[str, typer.Option(help="The VM to restore.")],
+    to: Annotated[Path, typer.Option(help="Directory for the files, named <vm>-<disk>.<format>.")],
+    disk: Annotated[list[str] | None, typer.Option(help="Only this disk; may be repeated.")] = None,
+    format: Annotated[Format, typer.Option(help="Format of the files.")] = Format.QCOW2,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace files that exist and are not in use.")
+    ] = False,
+    verify: Annotated[bool, typer.Option(help="Compare every layer with its digest first.")] = True,
+    config_file: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a VM's disks, as they were at a point, into image files."""
+    options = config.load(config_file)
+    with open_catalog(options.database_url) as catalog:
+        plan = _plan(catalog, options, point, vm, disk, to, format)
+    with cli_views.RestoreProgress() as progress:
+        asyncio.run(restore(plan, force=force, verify=verify, on_progress=progress.update))
+    files = [str(restored.target) for restored in plan.disks]
+    cli_views.show("\n".join(files), {"point": plan.point, "vm": vm, "files": files}, as_json)
+
+
+@app.command("openapi")
+def show_openapi() -> None:
+    """Print the API as an OpenAPI document."""
+    from livebackup_receiver.api.contract import openapi_document
+
+    print(openapi_document(), end="")
+
+
+@token_app.command("create")
+def create_token(
+    name: Annotated[str, typer.Option(help="Who or what will use it.")],
+    role: Annotated[
+        Role, typer.Option(help="backup: make points; read: see them; restore: see and export them.")
+    ],
+    days: Annotated[
+        int | None, typer.Option(min=1, help="Days until it expires; never, if not given.")
+    ] = None,
+    config_file: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a token and print it, this once."""
+    now = datetime.now(UTC)
+    expires_at = now + timedelta(days=days) if days else None
+    with open_catalog(config.load(config_file).database_url) as catalog, catalog.write() as db:
+        token, secret = tokens.create(db, name=name, role=role, now=now, expires_at=expires_at)
+    cli_views.show(secret, {**cli_views.token_facts(token), "token": secret}, as_json)
+    if sys.stdout.isatty():
+        Console(stderr=True).print("Keep it in a safe place: it is shown only now.")
+
+
+@token_app.command("list")
+def list_tokens(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
+    """List the tokens; what they are is not known to anybody but their users."""
+    with open_catalog(config.load(config_file).database_url) as catalog, catalog.read() as db:
+        found = tokens.every(db)
+    facts = {"tokens": [cli_views.token_facts(token) for token in found]}
+    cli_views.show(cli_views.tokens_table(found), facts, as_json)
+
+
+@token_app.command("revoke")
+def revoke_token(
+    name: Annotated[str, typer.Argument(help="Name of the token.")], config_file: ConfigFile = None
+) -> None:
+    """Take a token away; whoever uses it is locked out within seconds."""
+    with open_catalog(config.load(config_file).database_url) as catalog, catalog.write() as db:
+        tokens.revoke(db, name)
+
+
+async def _run_checks(options: Config) -> list[Check]:
+    # Opened as it is: a check must show an old catalog, not migrate it.
+    catalog = Catalog(options.database_url)
+
+    def open_sessions() -> list[Session]:
+        with catalog.read() as db:
+            return sessions.list_sessions(db, ended=False)
+
+    try:
+        return await run_checks(Inspection(options, catalog, open_sessions, datetime.now(UTC)))
+    finally:
+        catalog.close()
+
+
+def _plan(
+    catalog: Catalog, options: Config, point: str, vm: str, disks: list[str] | None, to: Path, format: Format
+) -> RestorePlan:
+    with catalog.read() as db:
+        found = points.load_point(db, point)
+        chains = {
+            disk.disk: points.disk_chain(db, point=point, vm=vm, disk=disk.disk)
+            for disk in select_disks(found, vm, disks)
+        }
+    return plan_restore(found, vm, chains, store=options.store, directory=to, format=format)

@@ -1,0 +1,157 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How the command line shows things: as a table for people, as JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import humanize
+from pydantic import BaseModel
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+from sqlalchemy import make_url
+
+from livebackup_receiver.catalog.tokens import Token
+from livebackup_receiver.checks import Check, CheckState
+from livebackup_receiver.config import Config
+from livebackup_receiver.model import Level, Point, rfc3339
+from livebackup_receiver.restore import DiskRestore
+
+COLORS = {CheckState.OK: "green", CheckState.WARNING: "yellow", CheckState.FAILED: "red"}
+HIDDEN = "***"
+UNBROKEN_WIDTH = 1000
+
+
+def show(view: Table | str, facts: Any, as_json: bool) -> None:
+    """Print one of the two on stdout."""
+    if as_json:
+        print(json.dumps(facts, indent=2))
+    elif isinstance(view, str):
+        print(view)
+    else:
+        # Where nobody looks, as in a pipe, lines must not be broken.
+        Console(width=None if sys.stdout.isatty() else UNBROKEN_WIDTH).print(view)
+
+
+def plain(models: Sequence[BaseModel]) -> list[Any]:
+    """Models as the API would send them."""
+    return [model.model_dump(mode="json") for model in models]
+
+
+def checks_table(checks: Sequence[Check]) -> Table:
+    """State, name and message of each check."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("State", "Check", "Message"):
+        table.add_column(column, overflow="fold")
+    for check in checks:
+        table.add_row(f"[{COLORS[check.state]}]{check.state}", check.name, check.message)
+    return table
+
+
+def points_table(points: Sequence[Point]) -> Table:
+    """One line per point."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("Point", "Group", "Cut (UTC)", "VMs", "Consistency", "Levels", "Stored"):
+        table.add_column(column, no_wrap=column == "Point", overflow="fold")
+    for point in points:
+        table.add_row(*_point_cells(point))
+    return table
+
+
+def tokens_table(tokens: Sequence[Token]) -> Table:
+    """One line per token."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("Name", "Role", "Made", "Expires"):
+        table.add_column(column, overflow="fold")
+    for token in tokens:
+        expires = rfc3339(token.expires_at) if token.expires_at else "never"
+        table.add_row(token.name, token.role, rfc3339(token.created_at), expires)
+    return table
+
+
+def token_facts(token: Token) -> dict[str, Any]:
+    """A token without its secret."""
+    expires_at = rfc3339(token.expires_at) if token.expires_at else None
+    return {
+        "name": token.name,
+        "role": token.role,
+        "created_at": rfc3339(token.created_at),
+        "expires_at": expires_at,
+    }
+
+
+def config_values(config: Config) -> dict[str, Any]:
+    """The effective options, without secrets."""
+    values = config.model_dump(mode="json")
+    values["catalog_url"] = make_url(config.database_url).render_as_string(hide_password=True)
+    values["notify_urls"] = [url.partition("://")[0] + "://" + HIDDEN for url in config.notify_urls]
+    return values
+
+
+def config_text(config: Config) -> str:
+    """The effective options as TOML, each under its description."""
+    values: Mapping[str, Any] = config_values(config)
+    return "\n\n".join(
+        f"# {Config.model_fields[name].description}\n{name} = {json.dumps(value)}"
+        for name, value in values.items()
+    )
+
+
+class RestoreProgress:
+    """One bar per disk, on stderr; nothing where nobody looks."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not Console(stderr=True).is_terminal,
+        )
+        self._bars: dict[str, TaskID] = {}
+
+    def __enter__(self) -> RestoreProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, disk: DiskRestore, done: int, total: int) -> None:
+        """Move the disk's bar; sizes in bytes."""
+        name = f"{disk.vm} {disk.disk}"
+        if name not in self._bars:
+            self._bars[name] = self._progress.add_task(name, total=total)
+        self._progress.update(self._bars[name], completed=done)
+
+
+def _point_cells(point: Point) -> list[str]:
+    disks = [disk for vm in point.vms for disk in vm.disks]
+    full = sum(disk.level is Level.FULL for disk in disks)
+    return [
+        point.id,
+        point.group if point.complete else f"{point.group} (incomplete)",
+        f"{point.cut_at:%Y-%m-%d %H:%M:%S}",
+        ", ".join(vm.vm for vm in point.vms),
+        point.consistency,
+        f"{full} full, {len(disks) - full} incremental",
+        humanize.naturalsize(sum(disk.stored_bytes for disk in disks), binary=True),
+    ]

@@ -1,0 +1,202 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every option of the receiver, its default and why; read nowhere else.
+
+The options come from one TOML file and from the environment (``LIVEBACKUP_`` and the name in
+capitals), which wins. A key that is no option is an error with a suggestion, so that a typing
+mistake is found at start and not at the first restore.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings.sources import PydanticBaseSettingsSource
+
+from livebackup_receiver.errors import ConfigInvalid
+
+ENVIRONMENT_PREFIX = "LIVEBACKUP_"
+DEFAULT_PATH = Path("/etc/livebackup-receiver/config.toml")
+# Read by the command line to find the file, so it is no option itself.
+PATH_VARIABLE = "LIVEBACKUP_CONFIG"
+
+
+class Config(BaseSettings):
+    """The effective configuration; frozen."""
+
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True)
+
+    store: Path = Field(
+        description="Directory of the layers and manifests, on a file system that keeps fsync."
+    )
+    catalog_url: str = Field(
+        default="",
+        description="SQLAlchemy URL of the catalog; empty: SQLite in <store>/catalog.sqlite3.",
+    )
+    listen_host: str = Field(default="0.0.0.0", description="Address of the HTTPS API and page.")
+    listen_port: int = Field(default=8440, ge=0, le=65535, description="Port of the HTTPS API and page.")
+    tls_certificate: Path = Field(description="PEM file of the certificate, with the chain if there is one.")
+    tls_key: Path = Field(description="PEM file of the certificate's private key.")
+    nbd_listen: str = Field(default="0.0.0.0", description="Address on which the storage daemons serve NBD.")
+    nbd_ports: str = Field(
+        default="10810-10899",
+        description="First and last port for NBD; each running session and each export takes one.",
+    )
+    silence_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="Seconds without a word from a participant after which it counts as failed. While VMs "
+        "are stopped the session's stop budget and 5 seconds are used instead.",
+    )
+    join_timeout_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds for all hosts of a session to join, if the request that opens it does not say.",
+    )
+    min_free_bytes: int = Field(
+        default=1 << 30,
+        ge=0,
+        description="Free bytes of the store that a session must leave; one that would not is refused, or "
+        "aborted.",
+    )
+    flush_timeout_s: float = Field(
+        default=120.0, gt=0, description="Seconds for the final flush of all layers of a session."
+    )
+    export_ttl_s: float = Field(
+        default=24 * 3600.0,
+        gt=0,
+        description="Seconds without a read after which an export of a point is taken away.",
+    )
+    point_age_warning_s: float = Field(
+        default=26 * 3600.0, gt=0, description="Age of a group's newest point from which the check warns."
+    )
+    check_interval_s: float = Field(
+        default=300.0, gt=0, description="Seconds between two runs of all checks while the receiver serves."
+    )
+    notify_urls: list[str] = Field(
+        default=[],
+        description="Apprise URLs told about what notify_on lists, such as mailto:// or slack://; hidden by "
+        "show-config, because they may hold secrets.",
+    )
+    notify_on: list[Literal["aborted", "committed", "checks"]] = Field(
+        default=["aborted", "checks"],
+        description="What is told: aborted sessions, committed sessions, checks that begin or cease to fail.",
+    )
+    log_level: str = Field(
+        default="INFO", description="Least level of log lines: DEBUG, INFO, WARNING or ERROR."
+    )
+
+    @field_validator("nbd_ports")
+    @classmethod
+    def _check_ports(cls, text: str) -> str:
+        first, dash, last = text.partition("-")
+        numbers = [int(part) for part in (first, last if dash else first) if part.strip().isdigit()]
+        if len(numbers) != 2 or not 1 <= numbers[0] <= numbers[1] <= 65535:
+            raise ValueError('give the first and last port, such as "10810-10899"')
+        return text
+
+    @field_validator("log_level")
+    @classmethod
+    def _check_log_level(cls, text: str) -> str:
+        if text not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+            raise ValueError("use DEBUG, INFO, WARNING or ERROR")
+        return text
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+    @property
+    def ports(self) -> range:
+        """The NBD ports as a range."""
+        first, dash, last = self.nbd_ports.partition("-")
+        return range(int(first), int(last if dash else first) + 1)
+
+    @property
+    def database_url(self) -> str:
+        """The catalog's URL, with the default filled in."""
+        return self.catalog_url or f"sqlite:///{self.store}/catalog.sqlite3"
+
+
+def load(path: Path | None = None) -> Config:
+    """Read the options from a file and the environment.
+
+    :param path: the TOML file; None: $LIVEBACKUP_CONFIG, else /etc/livebackup-receiver/config.toml
+    :raise ConfigInvalid: the file cannot be read, or an option is unknown, missing or wrong
+    """
+    path = path or Path(os.environ.get(PATH_VARIABLE, DEFAULT_PATH))
+    return build(_read_file(path))
+
+
+def build(options: Mapping[str, Any]) -> Config:
+    """Make the configuration of options and the environment.
+
+    :raise ConfigInvalid: an option is unknown, missing or wrong
+    """
+    for name in options:
+        _refuse_unknown(name, known=list(Config.model_fields))
+    _refuse_misspelt(os.environ)
+    try:
+        return Config(**options)
+    except ValidationError as error:
+        raise _first_problem(error) from None
+    except SettingsError as error:
+        raise ConfigInvalid("environment", str(error), "write lists as JSON") from None
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigInvalid(
+            "--config",
+            f"{path} cannot be read ({error.strerror})",
+            f"name a readable file, or set {PATH_VARIABLE}",
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigInvalid("--config", f"{path} is not TOML ({error})", "correct that line") from None
+
+
+def _refuse_unknown(name: str, *, known: list[str]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else "see the list with `livebackup-receiver show-config`"
+        raise ConfigInvalid(name, "there is no such option", hint)
+
+
+def _refuse_misspelt(environment: Iterable[str]) -> None:
+    """Refuse variables that are nearly an option's; others with the prefix belong to other programs."""
+    known = list(Config.model_fields)
+    for variable in environment:
+        name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if variable.startswith(ENVIRONMENT_PREFIX) and name not in known:
+            for near in difflib.get_close_matches(name, known, n=1, cutoff=0.8):
+                hint = f"did you mean {ENVIRONMENT_PREFIX}{near.upper()}?"
+                raise ConfigInvalid(variable, "there is no such option", hint)
+
+
+def _first_problem(error: ValidationError) -> ConfigInvalid:
+    problem = error.errors()[0]
+    name = str(problem["loc"][0])
+    if problem["type"] == "missing":
+        return ConfigInvalid(name, "it is not set", "set it in the configuration file")
+    option = Config.model_fields.get(name)
+    return ConfigInvalid(
+        name,
+        problem["msg"].removeprefix("Value error, "),
+        option.description or "" if option else "correct it",
+    )

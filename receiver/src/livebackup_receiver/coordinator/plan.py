@@ -1,0 +1,135 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which level each disk is backed up at, and why; pure.
+
+A disk is incremental when it carries a healthy checkpoint bitmap of a committed point whose layer
+is there: that bitmap has recorded every write since. Anything else is a full backup, with a reason
+that a person understands.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from livebackup_receiver.coordinator.reports import BitmapReport, DiskReport, VmReport
+from livebackup_receiver.errors import BodyInvalid, FormatUnsupported, NoTrackedDisk, NoVms
+from livebackup_receiver.model import Level, Transfer
+from livebackup_receiver.store.paths import check_name
+
+FORMATS = ("qcow2", "raw")
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """A committed point of one disk; ``present`` says whether its layer is in the store."""
+
+    point: str
+    virtual_size: int
+    present: bool
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The level of a disk; ``bitmap`` is the one whose writes an incremental carries."""
+
+    level: Level
+    reason: str
+    bitmap: BitmapReport | None = None
+
+
+def check_reports(host: str, reports: Sequence[VmReport]) -> None:
+    """Refuse what cannot be backed up.
+
+    :raise NoVms: there is no VM
+    :raise NoTrackedDisk: a VM without a tracked disk
+    :raise FormatUnsupported: a tracked disk of a format without reliable bitmaps
+    :raise NameInvalid: a name that cannot be a directory
+    :raise BodyInvalid: a VM, or a disk of one, is reported twice
+    """
+    if not reports:
+        raise NoVms(host)
+    _require_distinct("facts.vms", "VM", [report.vm for report in reports])
+    for report in reports:
+        check_name("VM", report.vm)
+        if not report.tracked_disks:
+            raise NoTrackedDisk(report.vm)
+        _require_distinct(f"VM {report.vm}", "disk", [disk.disk for disk in report.tracked_disks])
+        for disk in report.tracked_disks:
+            _check_disk(report.vm, disk)
+
+
+def decide(disk: DiskReport, ancestors: Sequence[Ancestor]) -> Decision:
+    """The level of one disk.
+
+    :param ancestors: every committed point of this disk
+    """
+    if not ancestors:
+        return Decision(Level.FULL, "first backup of this disk")
+    known = {ancestor.point: ancestor for ancestor in ancestors}
+    bitmaps = sorted(disk.bitmaps, key=lambda bitmap: bitmap.point, reverse=True)
+    obstacles = []
+    for bitmap in bitmaps:
+        obstacle = _obstacle(disk, bitmap, known)
+        if obstacle is None:
+            return Decision(Level.INCREMENTAL, f"changes since point {bitmap.point}", bitmap)
+        obstacles.append(obstacle)
+    return Decision(Level.FULL, obstacles[0] if obstacles else "no bitmap of a committed point on the disk")
+
+
+def plan_host(
+    host: str, reports: Sequence[VmReport], ancestors: Mapping[tuple[str, str], Sequence[Ancestor]]
+) -> list[Transfer]:
+    """The transfers of one host's tracked disks.
+
+    :param ancestors: for each VM and disk its committed points
+    """
+    return [
+        _transfer(host, report.vm, disk, decide(disk, ancestors.get((report.vm, disk.disk), ())))
+        for report in reports
+        for disk in report.tracked_disks
+    ]
+
+
+def _require_distinct(where: str, kind: str, names: Sequence[str]) -> None:
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise BodyInvalid(where, f"{kind} {name} is reported {times} times")
+
+
+def _check_disk(vm: str, disk: DiskReport) -> None:
+    check_name("disk", disk.disk)
+    if disk.format not in FORMATS:
+        raise FormatUnsupported(vm, disk.disk, disk.format)
+
+
+def _obstacle(disk: DiskReport, bitmap: BitmapReport, known: Mapping[str, Ancestor]) -> str | None:
+    ancestor = known.get(bitmap.point)
+    if ancestor is None:
+        return f"point {bitmap.point} no longer exists"
+    if not bitmap.healthy:
+        return f"bitmap of point {bitmap.point} is inconsistent after an unclean stop of the VM"
+    if not ancestor.present:
+        return f"the layer of point {bitmap.point} is missing in the store"
+    return _resize(disk, bitmap, known)
+
+
+def _resize(disk: DiskReport, bitmap: BitmapReport, known: Mapping[str, Ancestor]) -> str | None:
+    """Any other size since the bitmap's point: what was cut off and grew again is not in the bitmap."""
+    since = sorted(point for point in known if point >= bitmap.point)
+    sizes = [known[point].virtual_size for point in since if known[point].virtual_size != disk.virtual_size]
+    return f"size changed from {sizes[-1]} to {disk.virtual_size} bytes" if sizes else None
+
+
+def _transfer(host: str, vm: str, disk: DiskReport, decision: Decision) -> Transfer:
+    return Transfer(
+        vm=vm,
+        disk=disk.disk,
+        host=host,
+        level=decision.level,
+        level_reason=decision.reason,
+        parent=decision.bitmap.point if decision.bitmap else None,
+        virtual_size=disk.virtual_size,
+        dirty_bytes=decision.bitmap.dirty_bytes if decision.bitmap else None,
+    )

@@ -1,0 +1,104 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From the participants' reports to their plans: levels, room, and what each host is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from livebackup_receiver.catalog.engine import Catalog
+from livebackup_receiver.catalog.points import disk_points
+from livebackup_receiver.coordinator.orders import Plan, PlannedDisk, PlannedVm
+from livebackup_receiver.coordinator.plan import Ancestor, plan_host
+from livebackup_receiver.coordinator.reports import VmReport
+from livebackup_receiver.model import Session, Transfer, Transport
+from livebackup_receiver.storage_daemon.layers import NewLayer
+from livebackup_receiver.store import durable, room
+from livebackup_receiver.store.paths import Store
+
+Reports = Mapping[str, Sequence[VmReport]]
+Ancestors = Mapping[tuple[str, str], Sequence[Ancestor]]
+
+
+def find_ancestors(catalog: Catalog, store: Store, reports: Reports) -> Ancestors:
+    """The committed points of every tracked disk; reads the catalog and looks for the layers."""
+    with catalog.read() as db:
+        return {
+            (vm.vm, disk.disk): [
+                Ancestor(each.point, each.virtual_size, present=(store.root / each.layer).exists())
+                for each in disk_points(db, vm.vm, disk.disk)
+            ]
+            for vms in reports.values()
+            for vm in vms
+            for disk in vm.tracked_disks
+        }
+
+
+def plan_session(reports: Reports, ancestors: Ancestors) -> list[Transfer]:
+    """The transfers of all hosts; pure."""
+    return [transfer for host, vms in reports.items() for transfer in plan_host(host, vms, ancestors)]
+
+
+def needed_bytes(transfers: Sequence[Transfer], reports: Reports) -> int:
+    """What the planned disks will probably store; pure."""
+    allocated = {
+        (vm.vm, disk.disk): disk.allocated_bytes
+        for vms in reports.values()
+        for vm in vms
+        for disk in vm.tracked_disks
+    }
+    return sum(room.planned_bytes(each, allocated_bytes=allocated[each.vm, each.disk]) for each in transfers)
+
+
+def make_directories(store: Store, transfers: Sequence[Transfer]) -> None:
+    """Make the directory of each disk."""
+    for transfer in transfers:
+        durable.make_directory(store.disk(transfer.vm, transfer.disk).path)
+
+
+def new_layers(store: Store, point: str, transfers: Sequence[Transfer]) -> dict[tuple[str, str], NewLayer]:
+    """The layer that each transfer fills; pure."""
+    return {
+        (each.vm, each.disk): NewLayer(
+            path=store.disk(each.vm, each.disk).partial(point),
+            virtual_size=each.virtual_size,
+            parent=store.disk(each.vm, each.disk).layer(each.parent) if each.parent else None,
+        )
+        for each in transfers
+    }
+
+
+def plan_for(
+    host: str,
+    session: Session,
+    *,
+    stop_budget_s: float,
+    transport: Transport,
+    exports: Mapping[tuple[str, str], str],
+) -> Plan:
+    """One host's part of a planned session; pure.
+
+    :param exports: the NBD export name of each (VM, disk)
+    """
+    mine = [each for each in session.disks if each.host == host]
+    return Plan(
+        point=session.id,
+        consistency=session.consistency,
+        stop_budget_s=stop_budget_s,
+        transport=transport,
+        vms=[
+            PlannedVm(vm=vm, disks=[_planned_disk(each, exports) for each in mine if each.vm == vm])
+            for vm in dict.fromkeys(each.vm for each in mine)
+        ],
+    )
+
+
+def _planned_disk(transfer: Transfer, exports: Mapping[tuple[str, str], str]) -> PlannedDisk:
+    return PlannedDisk(
+        disk=transfer.disk,
+        level=transfer.level,
+        level_reason=transfer.level_reason,
+        parent=transfer.parent,
+        export=exports[transfer.vm, transfer.disk],
+        virtual_size=transfer.virtual_size,
+    )

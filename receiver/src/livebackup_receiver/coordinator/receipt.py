@@ -1,0 +1,43 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a session has received when all its transfers have ended; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from livebackup_receiver.model import Consistency, Session, SessionState, Transfer, TransferState
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The transfers that will make the point, and the instant of their cut."""
+
+    session: str
+    group: str
+    transfers: tuple[Transfer, ...]
+    cut_at: datetime
+    complete: bool
+
+    def consistency_of(self, transfer: Transfer) -> Consistency:
+        """What the guest had done for the cut; nothing, if its participant did not say."""
+        return transfer.consistency or Consistency.CRASH
+
+
+def receipt_of(session: Session) -> Receipt:
+    """The receipt of a session whose participants have transferred everything."""
+    received = tuple(disk for disk in session.disks if disk.state is not TransferState.FAILED)
+    return Receipt(
+        session=session.id,
+        group=session.group,
+        transfers=received,
+        cut_at=cut_at(session),
+        complete=len(received) == len(session.disks)
+        and {disk.host for disk in received} == set(session.hosts),
+    )
+
+
+def cut_at(session: Session) -> datetime:
+    """The cut: when every VM stood still and none ran again yet."""
+    return next(each.at for each in session.transitions if each.to == SessionState.CUTTING)

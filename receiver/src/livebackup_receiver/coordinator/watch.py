@@ -1,0 +1,96 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can end a session while everyone waits: missing or silent participants, and a full store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from livebackup_receiver.coordinator.attendance import NEEDED
+from livebackup_receiver.coordinator.session import LiveSession
+from livebackup_receiver.errors import (
+    JoinTimedOut,
+    ParticipantSilent,
+    ReceiverError,
+    SessionAborted,
+    StoreFull,
+)
+from livebackup_receiver.model import Participant, Policy, Session, SessionState
+from livebackup_receiver.store import room
+
+# Less than this is no room at all: a cluster with its tables may not fit any more.
+FULL_BYTES = 1 << 20
+
+
+class Watch:
+    """Looks after one session; every look is short and does no waiting."""
+
+    def __init__(
+        self,
+        live: LiveSession,
+        *,
+        store: Path,
+        reserve_bytes: int,
+        join_timeout_s: float,
+        others: Callable[[], list[Session]],
+    ) -> None:
+        """:param others: the sessions that run now"""
+        self._live = live
+        self._store = store
+        self._reserve_bytes = reserve_bytes
+        self._others = others
+        self._join_timeout_s = join_timeout_s
+        self._opened = time.monotonic()
+
+    def look(self) -> None:
+        """Fail participants that are missing or silent; ``changed`` is held.
+
+        :raise JoinTimedOut: a host has not joined in time, and the policy is ``all``
+        :raise ParticipantSilent: a participant is silent, and the policy is ``all``
+        :raise StoreFull: the session has used up the store's room
+        """
+        if self._live.record.state is SessionState.JOINING:
+            self._look_for_missing()
+        for participant in self._live.present:
+            self._listen_to(participant)
+        if self._live.record.state is SessionState.TRANSFERRING:
+            self.require_room(0)
+
+    def require_room(self, need_bytes: int) -> None:
+        """Ask whether the store can take so many bytes beside what others are still to store.
+
+        :raise StoreFull: it cannot
+        """
+        free = room.free_bytes(self._store)
+        need = need_bytes + (room.outstanding_bytes(self._others()) if need_bytes else 0)
+        room.require_room(self._store, free=free, reserve=self._reserve_bytes, need=need)
+
+    def explain(self, problem: ReceiverError) -> ReceiverError:
+        """The cause behind a problem: where writes fail because the store is full, that is it."""
+        free = room.free_bytes(self._store)
+        receiving = self._live.record.state in (SessionState.TRANSFERRING, SessionState.CUTTING)
+        if not receiving or free >= FULL_BYTES or isinstance(problem, StoreFull):
+            return problem
+        missing = sum(max(0, disk.total_bytes - disk.done_bytes) for disk in self._live.record.disks)
+        return StoreFull(str(self._store), missing + self._reserve_bytes, free)
+
+    def _look_for_missing(self) -> None:
+        joined = {each.host for each in self._live.record.participants}
+        missing = [host for host in self._live.record.hosts if host not in joined]
+        if missing and time.monotonic() - self._opened > self._join_timeout_s:
+            error = JoinTimedOut(self._live.record.id, ", ".join(missing), self._join_timeout_s)
+            self._give_up(missing, error)
+
+    def _listen_to(self, participant: Participant) -> None:
+        limit = self._live.attendance.limit_s(self._live.record.state)
+        if participant.state in NEEDED and self._live.attendance.silence_s(participant.host) > limit:
+            error = ParticipantSilent(self._live.record.id, participant.host, limit, participant.state)
+            self._give_up([participant.host], error)
+
+    def _give_up(self, hosts: list[str], error: SessionAborted) -> None:
+        for host in hosts:
+            self._live.fail(host, error.cause)
+        if self._live.record.policy is Policy.ALL:
+            raise error

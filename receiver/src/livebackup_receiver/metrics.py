@@ -1,0 +1,128 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The receiver's figures for Prometheus, taken anew at every scrape."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from livebackup_receiver.api.auth import MayRead, ReceiverOf
+from livebackup_receiver.catalog import figures, groups
+from livebackup_receiver.catalog.figures import GroupFigures
+from livebackup_receiver.checks import Check
+from livebackup_receiver.model import Group, Session
+from livebackup_receiver.state import Receiver
+
+router = APIRouter(tags=["metrics"])
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the figures are made of."""
+
+    now: datetime
+    groups: Sequence[Group]
+    counted: Sequence[GroupFigures]
+    running: Sequence[Session]
+    checks: Sequence[Check]
+    disk: tuple[int, int, int]
+
+
+class FactsCollector(Collector):
+    """Gives one scrape's figures to the library that writes them."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+
+    def collect(self) -> Iterator[Metric]:
+        facts = self._facts
+        yield from session_metrics(facts.counted, facts.running)
+        yield from point_metrics(facts.groups, facts.counted, facts.now)
+        yield from store_metrics(*facts.disk)
+        yield check_metric(facts.checks)
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def get_metrics(receiver: ReceiverOf, token: MayRead) -> Response:
+    """All figures in the text format of Prometheus."""
+    found, counted = await asyncio.to_thread(_read_catalog, receiver)
+    facts = Facts(
+        now=datetime.now(UTC),
+        groups=found,
+        counted=counted,
+        running=receiver.sessions.every(),
+        checks=receiver.checks.latest,
+        disk=shutil.disk_usage(receiver.store.root),
+    )
+    registry = CollectorRegistry()
+    registry.register(FactsCollector(facts))
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _read_catalog(receiver: Receiver) -> tuple[list[Group], list[GroupFigures]]:
+    with receiver.catalog.read() as db:
+        return groups.list_groups(db), figures.count_by_group(db)
+
+
+def session_metrics(counted: Iterable[GroupFigures], running: Iterable[Session]) -> Iterator[Metric]:
+    """Ended sessions by outcome, and those that run."""
+    ended = CounterMetricFamily("livebackup_sessions", "Sessions that ended.", labels=["group", "outcome"])
+    sent = CounterMetricFamily("livebackup_sent_bytes", "Bytes sent for committed points.", labels=["group"])
+    for group in counted:
+        ended.add_metric([group.name, "committed"], group.committed)
+        ended.add_metric([group.name, "aborted"], group.aborted)
+        sent.add_metric([group.name], group.sent_bytes)
+    yield ended
+    yield sent
+    busy = GaugeMetricFamily(
+        "livebackup_running_session", "1 for each session that runs.", labels=["group", "state"]
+    )
+    for session in running:
+        busy.add_metric([session.group, session.state], 1)
+    yield busy
+
+
+def point_metrics(found: Iterable[Group], counted: Iterable[GroupFigures], now: datetime) -> Iterator[Metric]:
+    """Restore points of each group, and how old the newest is; a group without a point has no age."""
+    age = GaugeMetricFamily("livebackup_last_point_age_seconds", "Age of the newest point.", labels=["group"])
+    for group in found:
+        if group.last_point:
+            age.add_metric([group.name], (now - group.last_point.committed_at).total_seconds())
+    yield age
+    points = GaugeMetricFamily("livebackup_points", "Restore points.", labels=["group"])
+    stored = GaugeMetricFamily("livebackup_stored_bytes", "Bytes of all layers.", labels=["group"])
+    for figure in counted:
+        points.add_metric([figure.name], figure.points)
+        stored.add_metric([figure.name], figure.stored_bytes)
+    yield points
+    yield stored
+
+
+def store_metrics(total: int, used: int, free: int) -> Iterator[Metric]:
+    """The store's file system, in bytes."""
+    yield GaugeMetricFamily("livebackup_store_size_bytes", "Size of the store's file system.", value=total)
+    yield GaugeMetricFamily(
+        "livebackup_store_used_bytes", "Used bytes of the store's file system.", value=used
+    )
+    yield GaugeMetricFamily(
+        "livebackup_store_free_bytes", "Free bytes of the store's file system.", value=free
+    )
+
+
+def check_metric(checks: Iterable[Check]) -> Metric:
+    """Each check's severity: 0 ok, 1 warning, 2 failed."""
+    metric = GaugeMetricFamily(
+        "livebackup_check", "State of a check: 0 ok, 1 warning, 2 failed.", labels=["check"]
+    )
+    for check in checks:
+        metric.add_metric([check.name], check.state.severity)
+    return metric

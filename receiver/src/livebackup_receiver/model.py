@@ -1,0 +1,221 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The words of the receiver: what a session and a restore point are.
+
+One set of models is the live state in memory, the body of the API, and what the catalog keeps and
+gives back, so that CLI, API and page cannot tell different stories. Sizes are bytes, times are aware
+UTC datetimes (RFC 3339 in JSON), ids are ULIDs, which sort in the order of their making.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def rfc3339(moment: datetime) -> str:
+    """The moment in UTC, with milliseconds and a Z."""
+    return _utc(moment).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Moment = Annotated[
+    datetime, AfterValidator(_utc), PlainSerializer(rfc3339, return_type=str, when_used="json")
+]
+
+
+class Policy(StrEnum):
+    """all: any failure aborts the session; each: a failing VM is left out of the point."""
+
+    ALL = "all"
+    EACH = "each"
+
+
+class Consistency(StrEnum):
+    """What the guest had done for the cut; weakest first."""
+
+    CRASH = "crash"
+    FILESYSTEM = "filesystem"
+    APPLICATION = "application"
+
+
+class Level(StrEnum):
+    FULL = "full"
+    INCREMENTAL = "incremental"
+
+
+class SessionState(StrEnum):
+    JOINING = "joining"
+    PREPARING = "preparing"
+    STOPPING = "stopping"
+    CUTTING = "cutting"
+    TRANSFERRING = "transferring"
+    SEALING = "sealing"
+    COMMITTED = "committed"
+    ABORTED = "aborted"
+
+    @property
+    def ended(self) -> bool:
+        return self in (SessionState.COMMITTED, SessionState.ABORTED)
+
+
+class ParticipantState(StrEnum):
+    JOINED = "joined"
+    PREPARED = "prepared"
+    STOPPED = "stopped"
+    CUT = "cut"
+    TRANSFERRING = "transferring"
+    TRANSFERRED = "transferred"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+class TransferState(StrEnum):
+    PLANNED = "planned"
+    CUT = "cut"
+    TRANSFERRING = "transferring"
+    TRANSFERRED = "transferred"
+    SEALED = "sealed"
+    FAILED = "failed"
+
+
+class Role(StrEnum):
+    """backup: sessions and reconcile; read: every GET and the page; restore: read and exports."""
+
+    BACKUP = "backup"
+    READ = "read"
+    RESTORE = "restore"
+
+
+class Model(BaseModel):
+    """Base of all bodies: an unknown field is an error, not a surprise."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Transition(Model):
+    """One change of state; ``subject`` is "session", a host, or "<vm>/<disk>"."""
+
+    at: Moment
+    subject: str
+    from_: str | None
+    to: str
+    reason: str | None = None
+
+    model_config = ConfigDict(
+        extra="forbid",
+        validate_by_name=True,
+        serialize_by_alias=True,
+        alias_generator=lambda name: name.rstrip("_"),
+    )
+
+
+class Participant(Model):
+    host: str
+    state: ParticipantState
+    reason: str | None = None
+    heard_at: Moment
+
+
+class Transfer(Model):
+    """One disk of a session: how it is backed up and how far it is."""
+
+    vm: str
+    disk: str
+    host: str
+    level: Level
+    level_reason: str
+    parent: str | None
+    virtual_size: int
+    dirty_bytes: int | None = None
+    done_bytes: int = 0
+    total_bytes: int = 0
+    sent_bytes: int = 0
+    pause_ms: float | None = None
+    consistency: Consistency | None = None
+    state: TransferState = TransferState.PLANNED
+
+
+class Session(Model):
+    """One run of a group's backup; ``disks`` is empty until it is planned."""
+
+    id: str
+    group: str
+    policy: Policy
+    consistency: Consistency
+    state: SessionState
+    reason: str | None = None
+    opened_at: Moment
+    ended_at: Moment | None = None
+    hosts: list[str]
+    participants: list[Participant] = []
+    disks: list[Transfer] = []
+    transitions: list[Transition] = []
+
+
+class PointDisk(Model):
+    """One disk of a point; ``layer`` is relative to the store, ``digest`` is of the layer file."""
+
+    disk: str
+    format: str = "qcow2"
+    virtual_size: int
+    level: Level
+    level_reason: str
+    parent: str | None
+    layer: str
+    stored_bytes: int
+    dirty_bytes: int | None
+    sent_bytes: int
+    digest: str
+
+
+class PointVm(Model):
+    vm: str
+    host: str
+    pause_ms: float | None
+    consistency: Consistency
+    disks: list[PointDisk]
+
+
+class Point(Model):
+    """What a committed session leaves: one image per disk, all of the same cut."""
+
+    id: str
+    group: str
+    complete: bool
+    consistency: Consistency
+    cut_at: Moment
+    committed_at: Moment
+    vms: list[PointVm]
+
+
+class Group(Model):
+    """A name under which VMs are backed up together, and what last became of it."""
+
+    class LastPoint(Model):
+        id: str
+        committed_at: Moment
+
+    class LastSession(Model):
+        id: str
+        state: SessionState
+        reason: str | None
+
+    name: str
+    vms: list[str]
+    last_point: LastPoint | None
+    last_session: LastSession | None
+
+
+class Transport(Model):
+    """How to reach an NBD server: its port, and user and key (hex) of TLS-PSK."""
+
+    port: int
+    psk_username: str
+    psk_key: str

@@ -1,0 +1,239 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Restoring disks of a point into image files, on the receiver, with nothing but qemu-img.
+
+``plan_restore`` decides, from data alone, what is read and what is written; ``restore`` does it. A file
+appears under its name only when every disk of the plan is complete and durable, and no file is replaced
+unless that is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from livebackup_receiver import subprocesses
+from livebackup_receiver.catalog.points import DiskPoint
+from livebackup_receiver.errors import (
+    CommandFailed,
+    DiskUnknown,
+    LayerDamaged,
+    TargetExists,
+    TargetFull,
+    TargetInUse,
+    TargetUnwritable,
+    VmUnknown,
+)
+from livebackup_receiver.model import Point, PointDisk
+from livebackup_receiver.store import durable, integrity, room
+
+LOOK_TIMEOUT_S = 120.0
+# Longer than any disk takes; a hung file system must not hold a restore for ever.
+CONVERT_TIMEOUT_S = 7 * 24 * 3600.0
+PROGRESS_INTERVAL_S = 0.2
+LOCKED = 'Failed to get "write" lock'
+PARTIAL_SUFFIX = ".partial"
+
+OnProgress = Callable[["DiskRestore", int, int], None]
+"""Told the disk, the bytes written so far and the bytes expected."""
+
+
+class Format(StrEnum):
+    """Of the files that a restore writes."""
+
+    QCOW2 = "qcow2"
+    RAW = "raw"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer file and the digest it must have."""
+
+    path: Path
+    digest: str
+
+
+@dataclass(frozen=True)
+class DiskRestore:
+    """One disk: the layers it is read from, top first, and the file it is written to."""
+
+    vm: str
+    disk: str
+    layers: tuple[Layer, ...]
+    target: Path
+
+    @property
+    def partial(self) -> Path:
+        """The file it is written to until it is complete."""
+        return self.target.with_name(self.target.name + PARTIAL_SUFFIX)
+
+
+@dataclass(frozen=True)
+class RestorePlan:
+    """What a restore reads and writes."""
+
+    point: str
+    format: Format
+    directory: Path
+    disks: tuple[DiskRestore, ...]
+
+
+def select_disks(point: Point, vm: str, disks: Sequence[str] | None) -> list[PointDisk]:
+    """The disks of a VM at a point, all or those that are named.
+
+    :raise VmUnknown: the point does not hold the VM
+    :raise DiskUnknown: the point does not hold one of the disks
+    """
+    held = {disk.disk: disk for found in point.vms if found.vm == vm for disk in found.disks}
+    if not held:
+        raise VmUnknown(vm, f"point {point.id}")
+    for disk in disks or ():
+        if disk not in held:
+            raise DiskUnknown(vm, disk, f"point {point.id}")
+    return [held[disk] for disk in dict.fromkeys(disks or held)]
+
+
+def chain_layers(chain: Sequence[DiskPoint], store: Path) -> tuple[Layer, ...]:
+    """The files of a chain, top first."""
+    return tuple(Layer(store / link.layer, link.digest) for link in chain)
+
+
+def plan_restore(
+    point: Point,
+    vm: str,
+    chains: Mapping[str, Sequence[DiskPoint]],
+    *,
+    store: Path,
+    directory: Path,
+    format: Format,
+) -> RestorePlan:
+    """Plan to restore the disks in ``chains``, each into a file ``<vm>-<disk>.<format>``."""
+    disks = tuple(
+        DiskRestore(vm, disk, chain_layers(chain, store), directory / f"{vm}-{disk}.{format}")
+        for disk, chain in chains.items()
+    )
+    return RestorePlan(point.id, format, directory, disks)
+
+
+async def restore(plan: RestorePlan, *, force: bool, verify: bool, on_progress: OnProgress) -> None:
+    """Write every disk of the plan.
+
+    :param force: replace files that exist, unless they are in use
+    :param verify: read every layer first and compare it with its digest
+    :raise LayerDamaged: a layer is missing or its bytes have changed
+    :raise TargetExists: a file is there already, and ``force`` is not given
+    :raise TargetInUse: a process has the file open
+    :raise TargetUnwritable: the directory cannot be made or written
+    :raise TargetFull: the directory has too little room
+    :raise CommandFailed: qemu-img failed
+    """
+    for disk in plan.disks:
+        await check_layers(disk.layers, verify=verify)
+        await check_target(disk.target, force=force)
+    sizes = [await measure(disk) for disk in plan.disks]
+    _make_directory(plan.directory)
+    require_room(plan.directory, sum(sizes))
+    try:
+        for disk, size in zip(plan.disks, sizes, strict=True):
+            await _convert(disk, plan.format, size, on_progress)
+        _publish(plan, force=force)
+    finally:
+        durable.remove_files(disk.partial for disk in plan.disks)
+
+
+async def check_layers(layers: Sequence[Layer], *, verify: bool) -> None:
+    """See that every layer is there and, if asked, whole.
+
+    :raise LayerDamaged: one is not
+    """
+    for layer in layers:
+        if not layer.path.is_file():
+            raise LayerDamaged(str(layer.path), "it is missing")
+        if verify:
+            await integrity.check_digest(layer.path, layer.digest)
+
+
+async def check_target(target: Path, *, force: bool) -> None:
+    """See that a file may be written.
+
+    :raise TargetExists: it is there already, and ``force`` is not given
+    :raise TargetInUse: a process has it open
+    """
+    if not await asyncio.to_thread(os.path.lexists, target):
+        return
+    if not force:
+        raise TargetExists(str(target))
+    try:
+        # Opening it for writing takes QEMU's locks, even those against a reader of a backing file.
+        await subprocesses.run(["qemu-io", "-f", "raw", "-c", "quit", str(target)], timeout_s=LOOK_TIMEOUT_S)
+    except CommandFailed as error:
+        if LOCKED in error.stderr:
+            raise TargetInUse(str(target)) from None
+        raise
+
+
+async def measure(disk: DiskRestore) -> int:
+    """The bytes the disk's data take as a file without backing, in either format."""
+    argv = ["qemu-img", "measure", "--output=json", "-f", "qcow2", "-O", "qcow2", str(disk.layers[0].path)]
+    done = await subprocesses.run(argv, timeout_s=LOOK_TIMEOUT_S)
+    return int(json.loads(done.stdout)["required"])
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        durable.make_directory(directory)
+    except OSError as error:
+        raise TargetUnwritable(str(directory), error.strerror or str(error)) from None
+    if not directory.is_dir() or not os.access(directory, os.W_OK | os.X_OK):
+        raise TargetUnwritable(str(directory), "it is no directory, or belongs to another user")
+
+
+def require_room(directory: Path, need_bytes: int) -> None:
+    """:raise TargetFull: the directory's file system has less room than that"""
+    free = room.free_bytes(directory)
+    if need_bytes > free:
+        raise TargetFull(str(directory), need_bytes, free)
+
+
+async def _convert(disk: DiskRestore, format: Format, size: int, on_progress: OnProgress) -> None:
+    source = str(disk.layers[0].path)
+    argv = ["qemu-img", "convert", "-f", "qcow2", "-O", format, source, str(disk.partial)]
+    watching = asyncio.create_task(_watch(disk, size, on_progress))
+    try:
+        await subprocesses.run(argv, timeout_s=CONVERT_TIMEOUT_S)
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+    await asyncio.to_thread(durable.sync_file, disk.partial)
+    on_progress(disk, size, size)
+
+
+async def _watch(disk: DiskRestore, size: int, on_progress: OnProgress) -> None:
+    while True:
+        with suppress(FileNotFoundError):
+            on_progress(disk, min(size, disk.partial.stat().st_blocks * 512), size)
+        await asyncio.sleep(PROGRESS_INTERVAL_S)
+
+
+def _publish(plan: RestorePlan, *, force: bool) -> None:
+    for disk in plan.disks:
+        if force:
+            disk.partial.replace(disk.target)
+        else:
+            _link(disk)
+    durable.sync_directory(plan.directory)
+
+
+def _link(disk: DiskRestore) -> None:
+    # Unlike a rename, a link never replaces a file that came into being meanwhile.
+    try:
+        os.link(disk.partial, disk.target)
+    except FileExistsError:
+        raise TargetExists(str(disk.target)) from None

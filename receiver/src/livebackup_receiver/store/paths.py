@@ -1,0 +1,90 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where each file of the store lies; pure.
+
+Names of VMs and disks come from other machines, so they are checked before they become directories:
+nothing can leave the store.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from livebackup_receiver.errors import NameInvalid
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", re.ASCII)
+POINT = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}", re.ASCII)
+
+LAYER_SUFFIX = ".qcow2"
+MANIFEST_SUFFIX = ".json"
+PARTIAL_SUFFIX = ".partial"
+
+
+def check_name(kind: str, name: str) -> str:
+    """The name, if it is safe as the name of a directory.
+
+    :raise NameInvalid: it is not
+    """
+    if not NAME.fullmatch(name):
+        raise NameInvalid(kind, name)
+    return name
+
+
+def check_point(point: str) -> str:
+    """The id, if it is a ULID.
+
+    :raise NameInvalid: it is not
+    """
+    if not POINT.fullmatch(point):
+        raise NameInvalid("point", point)
+    return point
+
+
+@dataclass(frozen=True)
+class DiskDirectory:
+    """The directory of one disk: ``<store>/vms/<vm>/<disk>``."""
+
+    path: Path
+
+    def layer(self, point: str) -> Path:
+        return self.path / (check_point(point) + LAYER_SUFFIX)
+
+    def partial(self, point: str) -> Path:
+        return self.path / (check_point(point) + PARTIAL_SUFFIX)
+
+    def manifest(self, point: str) -> Path:
+        return self.path / (check_point(point) + MANIFEST_SUFFIX)
+
+    def files_of(self, point: str) -> tuple[Path, ...]:
+        """Every file that a session may have made for this point, whether or not it exists."""
+        return self.partial(point), self.layer(point), self.manifest(point)
+
+
+@dataclass(frozen=True)
+class Store:
+    """The store's root."""
+
+    root: Path
+
+    @property
+    def vms(self) -> Path:
+        return self.root / "vms"
+
+    def disk(self, vm: str, disk: str) -> DiskDirectory:
+        """:raise NameInvalid: a name is not safe as a directory"""
+        return DiskDirectory(self.vms / check_name("VM", vm) / check_name("disk", disk))
+
+    def relative(self, path: Path) -> str:
+        """The path as catalog and API say it: relative to the root."""
+        return str(path.relative_to(self.root))
+
+    def disks(self) -> list[tuple[str, str, DiskDirectory]]:
+        """Every disk that has a directory: VM, disk, directory; names that are not ours are left alone."""
+        found = sorted(self.vms.glob("*/*")) if self.vms.is_dir() else []
+        return [
+            (path.parent.name, path.name, DiskDirectory(path))
+            for path in found
+            if path.is_dir() and NAME.fullmatch(path.name) and NAME.fullmatch(path.parent.name)
+        ]

@@ -1,0 +1,60 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A receiver to test: its configuration, its parts, and one that really serves HTTPS."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from serving import Served, serving
+from tls_files import TlsFiles, make_tls_files
+
+from livebackup_receiver.catalog.engine import Catalog, open_catalog
+from livebackup_receiver.config import Config
+from livebackup_receiver.daemon import open_receiver
+from livebackup_receiver.state import Receiver
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    """A certificate for 127.0.0.1 that signs itself."""
+    return make_tls_files(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def config(tmp_path: Path, tls: TlsFiles) -> Config:
+    """A receiver of its own on loopback, with a store that is never full."""
+    (tmp_path / "store").mkdir()
+    return Config(
+        store=tmp_path / "store",
+        listen_host="127.0.0.1",
+        listen_port=0,
+        tls_certificate=tls.certificate,
+        tls_key=tls.key,
+        nbd_listen="127.0.0.1",
+        nbd_ports="21000-21199",
+        min_free_bytes=0,
+    )
+
+
+@pytest.fixture
+def catalog(config: Config) -> Iterator[Catalog]:
+    """The migrated catalog of that configuration, with no receiver running."""
+    with open_catalog(config.database_url) as catalog:
+        yield catalog
+
+
+@pytest.fixture
+async def receiver(config: Config) -> AsyncIterator[Receiver]:
+    """The parts of a running receiver, without its HTTP server."""
+    async with open_receiver(config) as receiver:
+        yield receiver
+
+
+@pytest.fixture
+async def server(receiver: Receiver, tls: TlsFiles) -> AsyncIterator[Served]:
+    """A receiver that serves HTTPS on a free port."""
+    async with serving(receiver, tls) as served:
+        yield served

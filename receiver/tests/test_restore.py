@@ -1,0 +1,226 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Restores of real qcow2 chains into files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sample_records import point as sample_point
+from sample_store import DISK_SIZE, KIB, SampleStore, Write, read_image, run
+
+from livebackup_receiver.catalog.engine import Catalog
+from livebackup_receiver.catalog.points import disk_chain
+from livebackup_receiver.config import Config
+from livebackup_receiver.errors import (
+    CommandFailed,
+    DiskUnknown,
+    LayerDamaged,
+    TargetExists,
+    TargetFull,
+    TargetInUse,
+    TargetUnwritable,
+    VmUnknown,
+)
+from livebackup_receiver.model import Point
+from livebackup_receiver.restore import (
+    DiskRestore,
+    Format,
+    RestorePlan,
+    plan_restore,
+    require_room,
+    restore,
+    select_disks,
+)
+
+DISK = ("db", "vd-a")
+
+
+@pytest.fixture
+def store(config: Config, catalog: Catalog) -> SampleStore:
+    return SampleStore(config.store, catalog)
+
+
+@pytest.fixture
+def chain(store: SampleStore) -> list[Point]:
+    """Three points of one disk; each overwrites a part of the one before."""
+    return [
+        store.add({DISK: [Write(0, 256 * KIB, 1)]}),
+        store.add({DISK: [Write(64 * KIB, 64 * KIB, 2)]}),
+        store.add({DISK: [Write(3 * 1024 * KIB, 64 * KIB, 3)]}),
+    ]
+
+
+def plan(store: SampleStore, point: Point, directory: Path, format: Format = Format.QCOW2) -> RestorePlan:
+    with store.catalog.read() as db:
+        disks = select_disks(point, "db", None)
+        chains = {disk.disk: disk_chain(db, point=point.id, vm="db", disk=disk.disk) for disk in disks}
+    return plan_restore(point, "db", chains, store=store.root, directory=directory, format=format)
+
+
+async def act(plan: RestorePlan, *, force: bool = False, verify: bool = True) -> list[tuple[str, int, int]]:
+    """Restore; the progress that was told."""
+    told: list[tuple[str, int, int]] = []
+
+    def tell(disk: DiskRestore, done: int, total: int) -> None:
+        told.append((disk.disk, done, total))
+
+    await restore(plan, force=force, verify=verify, on_progress=tell)
+    return told
+
+
+@contextmanager
+def opened_for_writing(path: Path, scratch: Path) -> Iterator[None]:
+    """An image that a process has open, as a VM would."""
+    pidfile = scratch / "pid"
+    argv = ["qemu-storage-daemon", "--pidfile", str(pidfile), "--daemonize"]
+    run(
+        *argv,
+        "--blockdev",
+        f"file,node-name=file,filename={path}",
+        "--blockdev",
+        "qcow2,node-name=image,file=file",
+        "--nbd-server",
+        f"addr.type=unix,addr.path={scratch}/nbd.sock",
+        "--export",
+        "nbd,id=export,node-name=image,writable=on",
+    )
+    try:
+        yield
+    finally:
+        subprocess.run(["kill", pidfile.read_text().strip()], check=True)
+
+
+@pytest.mark.parametrize("format", list(Format))
+async def test_the_newest_point_has_the_newest_content(
+    store: SampleStore, chain: list[Point], tmp_path: Path, format: Format
+) -> None:
+    await act(plan(store, chain[-1], tmp_path / "out", format))
+    restored = tmp_path / "out" / f"db-vd-a.{format}"
+    assert read_image(restored, format, tmp_path) == store.content[DISK]
+
+
+async def test_an_older_point_has_its_own_content(
+    store: SampleStore, chain: list[Point], tmp_path: Path
+) -> None:
+    await act(plan(store, chain[0], tmp_path / "out"))
+    content = read_image(tmp_path / "out" / "db-vd-a.qcow2", "qcow2", tmp_path)
+    assert content == b"\1" * 256 * KIB + bytes(DISK_SIZE - 256 * KIB)
+
+
+async def test_a_restored_file_needs_no_other_file(
+    store: SampleStore, chain: list[Point], tmp_path: Path
+) -> None:
+    await act(plan(store, chain[-1], tmp_path / "out"))
+    shutil.rmtree(store.root / "vms")
+    assert read_image(tmp_path / "out" / "db-vd-a.qcow2", "qcow2", tmp_path) == store.content[DISK]
+
+
+async def test_nothing_else_is_left_in_the_directory(
+    store: SampleStore, chain: list[Point], tmp_path: Path
+) -> None:
+    await act(plan(store, chain[-1], tmp_path / "out"))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["db-vd-a.qcow2"]
+
+
+async def test_progress_ends_at_the_whole(store: SampleStore, chain: list[Point], tmp_path: Path) -> None:
+    disk, done, total = (await act(plan(store, chain[-1], tmp_path / "out")))[-1]
+    assert disk == "vd-a"
+    assert done == total > 0
+
+
+async def test_an_existing_file_is_not_touched(
+    store: SampleStore, chain: list[Point], tmp_path: Path
+) -> None:
+    target = tmp_path / "db-vd-a.qcow2"
+    target.write_bytes(b"precious")
+    with pytest.raises(TargetExists, match="already exists; restore into another directory"):
+        await act(plan(store, chain[-1], tmp_path))
+    assert target.read_bytes() == b"precious"
+
+
+async def test_an_existing_file_is_replaced_when_asked(
+    store: SampleStore, chain: list[Point], tmp_path: Path
+) -> None:
+    target = tmp_path / "db-vd-a.qcow2"
+    target.write_bytes(b"old")
+    await act(plan(store, chain[-1], tmp_path), force=True)
+    assert read_image(target, "qcow2", tmp_path) == store.content[DISK]
+
+
+async def test_a_file_in_use_is_not_replaced_even_when_asked(
+    store: SampleStore, chain: list[Point], tmp_path: Path
+) -> None:
+    target = tmp_path / "db-vd-a.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", str(target), "1M")
+    with opened_for_writing(target, tmp_path), pytest.raises(TargetInUse, match="in use"):
+        await act(plan(store, chain[-1], tmp_path), force=True)
+
+
+async def test_the_base_of_an_image_in_use_is_not_replaced(
+    store: SampleStore, chain: list[Point], tmp_path: Path
+) -> None:
+    base, top = tmp_path / "db-vd-a.qcow2", tmp_path / "top.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", str(base), "1M")
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", base.name, "-F", "qcow2", str(top))
+    with opened_for_writing(top, tmp_path), pytest.raises(TargetInUse):
+        await act(plan(store, chain[-1], tmp_path), force=True)
+
+
+async def test_a_missing_layer_is_named_and_nothing_is_written(
+    store: SampleStore, chain: list[Point], tmp_path: Path
+) -> None:
+    store.layer(chain[0]).unlink()
+    with pytest.raises(LayerDamaged, match=f"{chain[0].id}.qcow2 is damaged: it is missing"):
+        await act(plan(store, chain[-1], tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+async def test_one_changed_byte_is_found(store: SampleStore, chain: list[Point], tmp_path: Path) -> None:
+    layer = store.layer(chain[1])
+    content = bytearray(layer.read_bytes())
+    content[-1] ^= 1
+    layer.write_bytes(content)
+    with pytest.raises(LayerDamaged, match="do not match"):
+        await act(plan(store, chain[-1], tmp_path / "out"))
+
+
+async def test_a_failing_disk_leaves_no_file_of_the_others(store: SampleStore, tmp_path: Path) -> None:
+    point = store.add({DISK: [Write(0, KIB, 1)], ("db", "vd-b"): [Write(0, KIB, 2)]})
+    (tmp_path / "db-vd-b.qcow2.partial").symlink_to("/nowhere/file")
+    with pytest.raises(CommandFailed, match="db-vd-b"):
+        await act(plan(store, point, tmp_path))
+    assert not {name for name in os.listdir(tmp_path) if name.startswith("db-")}
+
+
+async def test_a_directory_that_cannot_be_made(
+    store: SampleStore, chain: list[Point], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(TargetUnwritable, match="name a directory"):
+        await act(plan(store, chain[-1], tmp_path / "file" / "below"))
+
+
+def test_a_restore_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TargetFull, match="free space there"):
+        require_room(tmp_path, 1 << 60)
+
+
+def test_disks_are_selected_by_name_and_in_the_order_asked() -> None:
+    point = sample_point()
+    assert [disk.disk for disk in select_disks(point, "db", None)] == ["vd-a"]
+    assert [disk.disk for disk in select_disks(point, "db", ["vd-a", "vd-a"])] == ["vd-a"]
+
+
+def test_an_unknown_vm_or_disk_is_named() -> None:
+    point = sample_point()
+    with pytest.raises(VmUnknown, match=f"VM web is not in point {point.id}"):
+        select_disks(point, "web", None)
+    with pytest.raises(DiskUnknown, match="disk vd-z of VM db"):
+        select_disks(point, "db", ["vd-z"])

@@ -1,0 +1,64 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A guest agent without a guest: it takes the place of the agent socket of a QEMU."""
+
+from __future__ import annotations
+
+import json
+import socketserver
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+
+class Agent:
+    """Serves with the block; ``heard`` are the commands it was sent. ``deaf`` ones are not answered."""
+
+    def __init__(self, path: Path, *, deaf: tuple[str, ...] = (), refuses: tuple[str, ...] = ()) -> None:
+        path.unlink(missing_ok=True)
+        self.heard: list[str] = []
+        self.frozen = False
+        self.deaf = deaf
+        self.refuses = refuses
+        self._server = socketserver.ThreadingUnixStreamServer(str(path), self._handler())
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+
+    def __enter__(self) -> Agent:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any] | None:
+        """The answer to a request, None if there is none."""
+        command = request["execute"]
+        self.heard.append(command)
+        if command in self.deaf:
+            return None
+        if command in self.refuses:
+            return {"error": {"class": "GenericError", "desc": "the guest does not want to"}}
+        if command == "guest-sync":
+            return {"return": request["arguments"]["id"]}
+        self.frozen = command == "guest-fsfreeze-freeze"
+        return {"return": 2}
+
+    def _handler(self) -> type[socketserver.StreamRequestHandler]:
+        agent = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                for line in self.rfile:
+                    request = json.loads(line)
+                    answer = agent.answer(request)
+                    if answer is not None:
+                        self.wfile.write(json.dumps({**answer, "id": request["id"]}).encode() + b"\n")
+
+        return Handler

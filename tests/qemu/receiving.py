@@ -1,0 +1,211 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A real receiver process and a plain client of its API."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from machine import free_port, wait_for
+
+# The product's limit is 30 seconds.
+SILENCE_S = 8.0
+_CERTIFICATE = (
+    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=receiver "
+    "-addext subjectAltName=IP:127.0.0.1"
+)
+NBD_PORTS = 40
+_COMMAND = (sys.executable, "-m", "livebackup_receiver")
+
+
+@dataclass
+class ReceiverProcess:
+    """Starts with the block and ends with it."""
+
+    directory: Path
+    port: int = 0
+    group: str = "nightly"
+    tokens: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> ReceiverProcess:
+        self._write_config()
+        for role in ("backup", "read", "restore"):
+            argv = [*_COMMAND, "token", "create", "--name", role, "--role", role, "--config", str(self._config)]
+            self.tokens[role] = self._run(argv).strip()
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*_COMMAND, "serve", "--config", str(self._config)], stdout=log, stderr=log, env=_environment()
+            )
+        wait_for(self._healthy, "the receiver")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(30)
+
+    @property
+    def url(self) -> str:
+        """Its URL."""
+        return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def store(self) -> Path:
+        """Its store."""
+        return self.directory / "store"
+
+    def options(self, role: str = "backup") -> dict[str, Any]:
+        """The modules' options for this receiver."""
+        return {
+            "receiver_url": self.url,
+            "receiver_token": self.tokens[role],
+            "receiver_ca_path": str(self.directory / "certificate.pem"),
+        }
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None, role: str = "backup") -> Any:
+        """One request; the answer's body, also of an error."""
+        context = ssl.create_default_context(cafile=str(self.directory / "certificate.pem"))
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=60, context=context)
+        try:
+            headers = {"Authorization": f"Bearer {self.tokens[role]}", "Content-Type": "application/json"}
+            connection.request(method, f"/api/v1{path}", json.dumps(body) if body is not None else None, headers)
+            return json.loads(connection.getresponse().read() or b"null")
+        finally:
+            connection.close()
+
+    def open(self, *, hosts: tuple[str, ...] = ("hv1",), **changes: Any) -> str:
+        """Open a session and return its id."""
+        body = {"group": self.group, "policy": "all", "consistency": "crash", "hosts": list(hosts)}
+        body |= {"join_timeout_s": 30, "stop_budget_s": 10.0, **changes}
+        opened = self.call("POST", "/sessions", body)
+        assert "id" in opened, opened
+        return str(opened["id"])
+
+    def session(self, session: str) -> dict[str, Any]:
+        """A session as it is."""
+        found: dict[str, Any] = self.call("GET", f"/sessions/{session}", role="read")
+        return found
+
+    def abort(self, session: str) -> None:
+        """Abort a session."""
+        self.call("POST", f"/sessions/{session}/abort", {"reason": "the test wants it"})
+
+    def wait_ended(self, session: str) -> dict[str, Any]:
+        """Wait until a session has ended and return it."""
+
+        def ended() -> dict[str, Any] | None:
+            record = self.session(session)
+            return record if record["state"] in ("aborted", "committed") else None
+
+        found: dict[str, Any] = wait_for(ended, f"the end of session {session}")
+        return found
+
+    def wait_participant(self, session: str, *states: str, host: str = "hv1") -> None:
+        """Wait until a participant has reached one of these states."""
+
+        def reached() -> bool:
+            record = self.session(session)
+            assert record["state"] not in ("aborted", "committed") or "finished" in states, record["reason"]
+            return any(each["host"] == host and each["state"] in states for each in record["participants"])
+
+        wait_for(reached, f"{host} to be {states}")
+
+    def layer(self, vm: str, disk: str, point: str) -> Path:
+        """The file of a layer."""
+        return self.store / "vms" / vm / disk / f"{point}.qcow2"
+
+    def daemons(self) -> list[int]:
+        """Process ids of its storage daemons."""
+        assert self.process is not None
+        output = subprocess.run(
+            ["pgrep", "-P", str(self.process.pid), "-f", "qemu-storage-daemon"], capture_output=True, text=True
+        )
+        return [int(line) for line in output.stdout.split()]
+
+    @property
+    def _config(self) -> Path:
+        return self.directory / "receiver.toml"
+
+    @property
+    def _log(self) -> Path:
+        return self.directory / "receiver.log"
+
+    def _write_config(self) -> None:
+        self.port = free_port()
+        first = 20000 + os.getpid() % 20000
+        key, certificate = self.directory / "key.pem", self.directory / "certificate.pem"
+        self._run([*_CERTIFICATE.split(), "-keyout", str(key), "-out", str(certificate)])
+        self._config.write_text(
+            f'store = "{self.store}"\n'
+            f'listen_host = "127.0.0.1"\nlisten_port = {self.port}\n'
+            f'tls_certificate = "{certificate}"\ntls_key = "{key}"\n'
+            f'nbd_listen = "127.0.0.1"\nnbd_ports = "{first}-{first + NBD_PORTS}"\n'
+            f"silence_s = {SILENCE_S}\nmin_free_bytes = 0\n"
+        )
+        self.store.mkdir()
+
+    def _healthy(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self._log.read_text()
+        try:
+            return bool(self.call("GET", "/health")["version"])
+        except OSError:
+            return False
+
+    def _run(self, argv: list[str]) -> str:
+        done = subprocess.run(argv, capture_output=True, text=True, env=_environment())
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@dataclass
+class Peer:
+    """Another host of a session, played by the test: it does nothing but say its steps."""
+
+    receiver: ReceiverProcess
+    session: str
+    vm: str
+    host: str = "hv2"
+
+    def say(self, step: str) -> str:
+        """Report a step and return the order."""
+        body = {"step": step, "facts": self._facts(step), "wait_s": 5}
+        answer = self.receiver.call("POST", f"/sessions/{self.session}/participants/{self.host}/steps", body)
+        assert "order" in answer, answer
+        return str(answer["order"])
+
+    def say_all(self, *steps: str) -> None:
+        """Report several steps, one after the other."""
+        for step in steps:
+            self.say(step)
+
+    def _facts(self, step: str) -> dict[str, Any]:
+        size = 1 << 20
+        disk = {"disk": "vd-a", "node": "disk-a", "format": "qcow2", "virtual_size": size, "tracked": True}
+        disk |= {"persistent": True, "granularity": 65536, "bitmaps": []}
+        vm = {"vm": self.vm, "running": True, "agent": "absent", "qemu_version": "7.2.22", "disks": [disk]}
+        cut = {"disk": "vd-a", "dirty_bytes": size, "virtual_size": size}
+        facts: dict[str, dict[str, Any]] = {
+            "joined": {"vms": [vm | {"capabilities": ["copy-before-write", "snapshot-access"]}]},
+            "stopped": {"vms": [{"vm": self.vm, "consistency": "crash"}]},
+            "cut": {"vms": [{"vm": self.vm, "pause_ms": 1.0, "consistency": "crash", "disks": [cut]}]},
+            "transferred": {"disks": [{"vm": self.vm, "disk": "vd-a", "sent_bytes": 0}]},
+            "failed": {"reason": "the test wants it"},
+        }
+        return facts.get(step, {})
+
+
+def _environment() -> dict[str, str]:
+    # the receiver refuses variables with its prefix that it does not know
+    return {name: value for name, value in os.environ.items() if not name.startswith("LIVEBACKUP_")}
