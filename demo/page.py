@@ -24,14 +24,16 @@ def watch(page: Page, url: str, token: str, shots: Path, wanted: int) -> dict[st
     page.goto(url + "/login")
     page.get_by_label("Token").fill(token)
     page.get_by_role("button", name="Log in").click()
-    running = page.locator("[data-session][data-state=running]").first
-    expect(running).to_be_visible(timeout=RUNNING_WITHIN_MS)
-    seen = running.get_attribute("data-session")
+    running = page.locator("h3[id^=running-]")
+    expect(running.first).to_be_visible(timeout=RUNNING_WITHIN_MS)
+    seen = (running.first.get_attribute("id") or "").removeprefix("running-")
+    expect(page.get_by_role("progressbar").first).to_be_visible(timeout=RUNNING_WITHIN_MS)
     page.screenshot(path=shots / "running.png", full_page=True)
-    expect(page.locator("[data-point]")).to_have_count(wanted, timeout=POINTS_WITHIN_MS)
-    expect(page.locator("[data-session][data-state=running]")).to_have_count(0, timeout=RUNNING_WITHIN_MS)
+    rows = page.locator("details[id^=point-]")
+    expect(rows).to_have_count(wanted, timeout=POINTS_WITHIN_MS)
+    expect(running).to_have_count(0, timeout=RUNNING_WITHIN_MS)
     page.screenshot(path=shots / "points.png", full_page=True)
-    points = [row.get_attribute("data-point") for row in page.locator("[data-point]").all()]
+    points = [(row.get_attribute("id") or "").removeprefix("point-") for row in rows.all()]
     return {"running": seen, "points": points}
 
 

@@ -32,6 +32,6 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture
 def guests(lab: Lab) -> dict[str, Vm]:
-    """The usual virtual machines, all up; one that an earlier test killed is started again."""
-    lab.start_vms(topology.VMS.values())
+    """The usual virtual machines, all up; what an earlier test killed is started again."""
+    lab.start()
     return {name: lab.vm(name) for name in topology.VMS}

@@ -62,6 +62,8 @@ class VmSpec:
     next: str | None = None
     """ADDRESS:PORT of the machine after it in the chain."""
     mode: Literal["work", "idle"] = "work"
+    identity: str = ""
+    """The machine whose records its guest looks for, if that is another one, as after a restore."""
     guest: bool = True
     """Without a guest only the firmware runs: no agent, no workload, but real disks, and up at once."""
     memory_mib: int = 96

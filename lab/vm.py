@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,9 +140,12 @@ class Vm:
         return Newest(found["a"], found["b"])
 
     def wait_for_record(self, number: int, timeout: float = 60) -> Newest:
-        """Until both disks hold record `number`."""
-        awaited = f"{self.name} held record {number}"
-        return until(lambda: _at_least(self.newest(), number), awaited, timeout=timeout, interval=0.1)
+        """Until both disks hold record `number`; TimedOut if `timeout` seconds pass without a new record."""
+        found = self.newest()
+        while found.b < number:
+            awaited = f"{self.name} held a record after {found.b}"
+            found = until(partial(self._newer_than, found), awaited, timeout=timeout, interval=0.1)
+        return found
 
     def wait_for_line(self, words: str, timeout: float = 60) -> str:
         """The first line on the console that has `words` in it."""
@@ -179,6 +183,10 @@ class Vm:
             return False
         return True
 
+    def _newer_than(self, known: Newest) -> Newest | None:
+        found = self.newest()
+        return found if found.b > known.b else None
+
     def _line(self, words: str) -> str | None:
         return next((line for line in self.console().splitlines() if words in line), None)
 
@@ -204,7 +212,3 @@ def image_script(disk: DiskSpec) -> str:
     mkfs = f"mkfs.ext4 -q -b 4096 -N {INODES} -E lazy_itable_init=0,lazy_journal_init=0 {path}.new"
     convert = f"qemu-img convert -O {disk.format} {path}.new {path}"
     return f"truncate -s {size} {path}.new; {mkfs}; {convert}; rm {path}.new"
-
-
-def _at_least(newest: Newest, number: int) -> Newest | None:
-    return newest if newest.b >= number else None

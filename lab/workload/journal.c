@@ -41,7 +41,7 @@ void journal_open(struct journal *journal, const char *vm, const char *const pat
     for (int disk = 0; disk < 2; disk++) {
         snprintf(journal->owner[disk], sizeof journal->owner[disk], "%s/%c", vm, 'a' + disk);
         journal->fd[disk] = open(paths[disk], flags, 0600);
-        if (journal->fd[disk] < 0) {
+        if (journal->fd[disk] < 0 && (writable || errno != ENOENT)) {
             perror(paths[disk]);
             exit(1);
         }

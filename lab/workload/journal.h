@@ -14,7 +14,7 @@ struct journal {
     bool stopped;    /* a disk is full or broken: nothing is written any more */
 };
 
-/* Open both files and find the newest record both hold. Exits on failure. */
+/* Open both files and find the newest record both hold; one to read may be absent. Exits on failure. */
 void journal_open(struct journal *journal, const char *vm, const char *const paths[2], bool writable);
 
 /* The newest intact record of one of the two files; 0 if there is none. */

@@ -40,7 +40,7 @@ static void link_drop(struct link *link)
 static void link_adopt(struct link *link, int fd)
 {
     if (link->fd >= 0)
-        link_drop(link); /* the peer came back: its old connection is dead */
+        link_drop(link);
     link->fd = fd;
     link->heard_at = clock_ms();
     link->told_at = 0;
@@ -86,8 +86,12 @@ static void link_accept(struct link *link)
 
     if (link->listener < 0)
         return;
-    while ((fd = accept4(link->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0)
-        link_adopt(link, fd);
+    while ((fd = accept4(link->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+        if (link->alive)
+            close(fd); /* an attempt the peer gave up long ago may arrive after a partition */
+        else
+            link_adopt(link, fd);
+    }
 }
 
 static void link_note(struct link *link, ssize_t got)

@@ -15,9 +15,10 @@ options:
     description:
       - Paths or shell patterns of the QMP sockets of this host's VMs.
       - A path without wildcards must exist; a pattern may match nothing.
-      - QEMU serves one client at a time on a QMP socket. If libvirt or another program holds the VM's monitor, start
-        the VM with a second QMP socket for Livebackup.
-      - The VM's name is what QEMU was started with as C(-name), else the name of the socket without its suffix.
+      - QEMU serves one client at a time on a QMP socket. If libvirt or another program holds the VM's
+        monitor, start the VM with a second QMP socket for Livebackup.
+      - The VM's name is what QEMU was started with as C(-name), else the name of the socket without its
+        suffix.
     type: list
     elements: path
     default:
@@ -28,7 +29,9 @@ options:
     type: float
     default: 5.0
 requirements:
-  - "Python library qemu.qmp >= 0.0.6 on the host the task runs on. If the task's Python has none, the module uses that of
-    the virtual environment C(/opt/livebackup/venv), which the role P(livebackup.qemu.hypervisor#role) makes."
+  - Python 3.11 or newer on the host the task runs on
+  - "Python library qemu.qmp >= 0.0.6 on the host the task runs on. If the task's Python has none, the module
+    uses that of the virtual environment C(/opt/livebackup/venv), which the role
+    P(livebackup.qemu.hypervisor#role) makes."
   - QEMU 7.2 or newer
 """

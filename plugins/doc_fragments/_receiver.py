@@ -30,7 +30,8 @@ options:
     default: /etc/livebackup/token
   receiver_ca_path:
     description:
-      - PEM file, on the host the task runs on, of the certificate authority that has signed the receiver's certificate.
+      - PEM file, on the host the task runs on, of the certificate authority that has signed the receiver's
+        certificate.
     type: path
     default: /etc/livebackup/ca.pem
   receiver_timeout:

@@ -42,12 +42,12 @@ async def state(vm: Vm) -> str:
 
 async def freeze(vm: str, path: str, timeout: float) -> int:
     """Freeze the guest's file systems (``guest-fsfreeze-freeze``) and return how many. Raises AgentError."""
-    return await _command(vm, path, "guest-fsfreeze-freeze", timeout)
+    return int(await _command(vm, path, "guest-fsfreeze-freeze", timeout))
 
 
 async def thaw(vm: str, path: str, timeout: float) -> int:
     """Thaw them (``guest-fsfreeze-thaw``) and return how many; 0 if none was frozen. Raises AgentError."""
-    return await _command(vm, path, "guest-fsfreeze-thaw", timeout)
+    return int(await _command(vm, path, "guest-fsfreeze-thaw", timeout))
 
 
 async def _command(vm: str, path: str, command: str, timeout: float) -> Any:

@@ -1,7 +1,10 @@
 # SPDX-FileCopyrightText: The Livebackup authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the module backup does: take part in a session, or foresee it. For internal use of livebackup.qemu only."""
+"""What the module backup does: take part in a session, or foresee it.
+
+For internal use of livebackup.qemu only.
+"""
 
 from __future__ import annotations
 

@@ -3,9 +3,10 @@
 
 """The TCP connection of one disk to the receiver. For internal use of livebackup.qemu only.
 
-We open it, hand it to QEMU and keep a duplicate. A receiver that hangs (and still answers TCP) would make every
-QMP command that drains, and with it the whole VM, wait for ever; ``job-cancel`` does not help and ``yank``
-would only make QEMU reconnect to a socket it opened itself. Shutting our duplicate down always ends the job.
+We open it, hand it to QEMU and keep a duplicate. A receiver that hangs (and still answers TCP) would make
+every QMP command that drains, and with it the whole VM, wait for ever; ``job-cancel`` does not help and
+``yank`` would only make QEMU reconnect to a socket it opened itself. Shutting our duplicate down always ends
+the job.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ def connect(transport: Transport, stall_limit: float) -> Channel:
         stream = socket.create_connection((transport.host, transport.port), timeout=CONNECT_TIMEOUT)
     except OSError as error:
         raise ReceiverUnreachable(
-            f"The receiver's storage daemon at {transport.host} port {transport.port} does not answer: {error}; "
-            f"check that a firewall lets this host reach the receiver's NBD ports.",
+            f"The receiver's storage daemon at {transport.host} port {transport.port} does not answer: "
+            f"{error}; check that a firewall lets this host reach the receiver's NBD ports.",
             host=transport.host,
             port=transport.port,
         ) from error

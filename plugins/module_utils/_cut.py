@@ -4,8 +4,8 @@
 """The stop window of all VMs of this host. For internal use of livebackup.qemu only.
 
 Everything that takes time has been done before; in here are only the acts that must fall between ``stop`` and
-``cont``. Adding the filter to a running VM with an iothread has aborted QEMU 7.2, and none of it is atomic with
-the bitmaps, so all of it happens while the VM stands still.
+``cont``. Adding the filter to a running VM with an iothread has aborted QEMU 7.2, and none of it is atomic
+with the bitmaps, so all of it happens while the VM stands still.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
     HookFailed,
     ProgramFailed,
 )
-from ansible_collections.livebackup.qemu.plugins.module_utils._member import Member, Members, together
+from ansible_collections.livebackup.qemu.plugins.module_utils._member import Member, Members, Result, together
 from ansible_collections.livebackup.qemu.plugins.module_utils._watchdog import Watchdog
 
 # the rest of the budget is for resuming; at its end the watchdog kills us
@@ -93,15 +93,15 @@ class Window:
     def _addresses(self) -> list[dict[str, Any]]:
         return [member.address() for member in self._members.everyone]
 
-    async def within_budget(self, work: Awaitable[Any]) -> Any:
+    async def within_budget(self, work: Awaitable[Result]) -> Result:
         """Do something inside the window. Raises BudgetSpent when the window has been open for too long."""
         try:
             return await asyncio.wait_for(work, self.remaining())
         except TimeoutError as error:
             names = ", ".join(member.name for member in self._members.everyone)
             raise BudgetSpent(
-                f"The VMs {names} were resumed because the cut was not done within the budget of {self._budget:g} seconds; raise the session's stop_budget or find out "
-                f"which host is slow.",
+                f"The VMs {names} were resumed because the cut was not done within the budget of "
+                f"{self._budget:g} seconds; raise the session's stop_budget or find out which host is slow.",
                 budget_s=self._budget,
             ) from error
 

@@ -21,8 +21,9 @@ try:
 
     HAVE_QEMU_QMP = True
 except ImportError:
-    QMPClient = None
-    QMPError = ExecuteError = ExecInterruptedError = OSError
+    # placeholders that nothing raises: without the library no code comes so far
+    QMPClient = None  # type: ignore[misc, assignment]
+    QMPError = ExecuteError = ExecInterruptedError = OSError  # type: ignore[misc, assignment]
     HAVE_QEMU_QMP = False
 
 __all__ = ["ExecInterruptedError", "ExecuteError", "QMPClient", "QMPError", "require_qemu_qmp"]
@@ -35,7 +36,7 @@ def require_qemu_qmp() -> None:
     """
     if HAVE_QEMU_QMP:
         return
-    if os.path.exists(VENV_PYTHON) and not has_respawned():
+    if os.path.exists(VENV_PYTHON) and not has_respawned():  # type: ignore[no-untyped-call]
         respawn_module(VENV_PYTHON)
     raise DependencyError(
         f"The Python library qemu.qmp (>= {MINIMUM}) is missing on this host; "

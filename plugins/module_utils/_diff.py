@@ -19,7 +19,7 @@ class DifferenceTracker:
         """Note both sides of an object; return whether they differ."""
         self._before[name] = before
         self._after[name] = after
-        return before != after
+        return bool(before != after)
 
     @property
     def changed(self) -> bool:

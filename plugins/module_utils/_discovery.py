@@ -70,8 +70,8 @@ def _add(discovery: Discovery, socket: str, result: Monitor | BaseException) -> 
         other = discovery.monitors[result.vm].socket
         discovery.conflicts.append(
             OptionError(
-                f"Two QMP sockets, {other} and {socket}, answer with the VM name {result.vm}; give each QEMU a -name of its "
-                f"own or narrow qmp_sockets.",
+                f"Two QMP sockets, {other} and {socket}, answer with the VM name {result.vm}; give each "
+                "QEMU a -name of its own or narrow qmp_sockets.",
                 vm=result.vm,
             )
         )
@@ -100,8 +100,8 @@ async def _open(socket: str, timeout: float) -> Monitor:
 def select(discovery: Discovery, names: list[str] | None) -> list[Monitor]:
     """The monitors of the named VMs, or of all if no names are given.
 
-    Raises OptionError if two VMs have the same name, VmUnknown, VmNotRunning or, if a socket that might belong to
-    a wanted VM is busy, its error.
+    Raises OptionError if two VMs have the same name, VmUnknown, VmNotRunning or, if a socket that might
+    belong to a wanted VM is busy, its error.
     """
     for conflict in discovery.conflicts:
         raise conflict
@@ -232,13 +232,14 @@ def disk_name(block: dict[str, Any], node: dict[str, Any]) -> str:
 
 def format_of(node: dict[str, Any]) -> str:
     """The block driver of a node; an encrypted image is not the plain one the guest sees."""
-    return f"{node['drv']}+encryption" if node.get("encrypted") else node["drv"]
+    driver: str = node["drv"]
+    return f"{driver}+encryption" if node.get("encrypted") else driver
 
 
 def can_persist(node: dict[str, Any]) -> bool:
     """Whether the image can store bitmaps: qcow2 of version 3."""
     data = node["image"].get("format-specific", {}).get("data", {})
-    return node["drv"] == "qcow2" and data.get("compat") != "0.10"
+    return bool(node["drv"] == "qcow2" and data.get("compat") != "0.10")
 
 
 def bitmaps_of(node: dict[str, Any], name: str) -> list[Bitmap]:
@@ -280,6 +281,7 @@ async def _agent_chardev(monitor: Monitor) -> str | None:
 
 async def _property(monitor: Monitor, path: str, name: str) -> str | None:
     try:
-        return await monitor.execute("qom-get", {"path": path, "property": name})
+        value: str = await monitor.execute("qom-get", {"path": path, "property": name})
     except CommandRefused:
         return None
+    return value

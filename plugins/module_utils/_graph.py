@@ -3,8 +3,8 @@
 
 """Questions to QEMU's block graph. For internal use of livebackup.qemu only.
 
-The graph is always read anew: libvirt may put an overlay under our filter while a backup runs, so a remembered
-node name may be wrong.
+The graph is always read anew: libvirt may put an overlay under our filter while a backup runs, so a
+remembered node name may be wrong.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ async def refuse_in_use(path: str) -> None:
     except ProgramFailed as error:
         if "lock" in error.facts["reason"]:
             raise FileInUse(
-                f"The file {path} is in use by another process, perhaps a running VM, so it is not replaced, not "
-                f"even with force; stop the VM or restore to another place.",
+                f"The file {path} is in use by another process, perhaps a running VM, so it is not "
+                "replaced, not even with force; stop the VM or restore to another place.",
                 path=path,
             ) from error

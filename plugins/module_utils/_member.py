@@ -47,7 +47,10 @@ class Member:
 
 @dataclass
 class Members:
-    """All of them. Under the policy ``each`` a VM that fails is left out; under ``all`` its error ends all."""
+    """All of them.
+
+    Under the policy ``each`` a VM that fails is left out; under ``all`` its error ends all.
+    """
 
     policy: str = "all"
     present: list[Member] = field(default_factory=list)

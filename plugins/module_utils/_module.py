@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.livebackup.qemu.plugins.module_utils._deps import require_qemu_qmp
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import LivebackupError
 
-Function = Callable[[dict, bool], dict]
+Function = Callable[[dict[str, Any], bool], dict[str, Any]]
 
 
 def run(module: AnsibleModule, function: Function, *, needs_qmp: bool = False) -> None:

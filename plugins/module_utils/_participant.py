@@ -77,7 +77,10 @@ class Participant:
         self.dialogue = Dialogue(self.receiver, self.settings.session, self.settings.host)
 
     async def run(self) -> None:
-        """Take part from ``joined`` to ``leave``. Raises LivebackupError after everything has been put in order."""
+        """Take part from ``joined`` to ``leave``.
+
+        Raises LivebackupError after everything has been put in order.
+        """
         with watched(self.channels, self.settings.stall_limit):
             try:
                 await self._follow(await join(self))
@@ -95,8 +98,8 @@ class Participant:
     async def _say(self, report: Report) -> Answer:
         if not self.window.is_open:
             return await self.dialogue.say(report)
-        within = self.window.within_budget
-        return await within(self.dialogue.say_within(report, self.window.remaining()))
+        saying = self.dialogue.say_within(report, self.window.remaining())
+        return await self.window.within_budget(saying)
 
 
 async def carry_out(participant: Participant, answer: Answer, last: Report) -> Report:
@@ -156,7 +159,7 @@ async def prepare(participant: Participant, answer: Answer) -> Report:
 
 def disk_plans(member: Member, plan: dict[str, Any]) -> list[DiskPlan]:
     """The receiver's plan for the disks of one VM. Raises DiskUnknown."""
-    disks = next((vm["disks"] for vm in plan["vms"] if vm["vm"] == member.name), [])
+    disks = [disk for vm in plan["vms"] if vm["vm"] == member.name for disk in vm["disks"]]
     return [
         DiskPlan(member.vm.disk(disk["disk"]), index, plan["point"], disk["parent"], disk["export"])
         for index, disk in enumerate(disks)
@@ -189,10 +192,10 @@ async def cut(participant: Participant, dummy: Answer) -> Report:
     await participant.window.cut(settings.session, settings.cut_hook, settings.cut_hook_timeout, settings.cbw_timeout)
     await participant.window.close()
     await participant.members.do(_cut.measure)
-    return Report("cut", {"vms": [_cut_facts(member) for member in participant.members.present]})
+    return Report("cut", {"vms": [cut_facts(member) for member in participant.members.present]})
 
 
-def _cut_facts(member: Member) -> dict[str, Any]:
+def cut_facts(member: Member) -> dict[str, Any]:
     disks = [
         {
             "disk": plan.disk.name,

@@ -3,9 +3,10 @@
 
 """Stopping a VM so that anybody can see that it was us, and letting it run again. For internal use only.
 
-Two objects on the VM are the record: ``lb-freeze`` (we asked the agent to freeze) and ``lb-pause`` (we stopped
-the CPUs). They are made before the act and removed after it is undone, so a VM paused by its operator is never
-resumed, and one paused by us always is, by whoever comes next: this process, its watchdog, or a later run.
+Two objects on the VM are the record: ``lb-freeze`` (we asked the agent to freeze) and ``lb-pause`` (we
+stopped the CPUs). They are made before the act and removed after it is undone, so a VM paused by its operator
+is never resumed, and one paused by us always is, by whoever comes next: this process, its watchdog, or a
+later run.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ class Pause:
         await _agent.freeze(vm, self.agent_path, timeout)
 
     async def stop(self) -> None:
-        """Stop a running VM; one that its operator has paused stays as it is. Raises CutError if it runs on."""
+        """Stop a running VM; one that its operator has paused stays as it is.
+
+        Raises CutError if it runs on.
+        """
         if (await self.monitor.execute("query-status"))["running"]:
             await _mark(self.monitor, _names.PAUSE)
             self.stopped = True
@@ -63,7 +67,10 @@ class Pause:
             )
 
     async def resume(self) -> None:
-        """Undo ``stop`` and ``freeze``; repeating it is harmless. Raises AgentError if the guest stays frozen."""
+        """Undo ``stop`` and ``freeze``; repeating it is harmless.
+
+        Raises AgentError if the guest stays frozen.
+        """
         if self.stopped:
             await self.monitor.execute("cont")
             self.pause_ms = 1000 * (time.monotonic() - self._stopped_at)

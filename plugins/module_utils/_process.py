@@ -24,8 +24,8 @@ async def run(
 ) -> str:
     """Run a program to its end and return its standard output.
 
-    ``env`` is added to a C locale; ``timeout`` in seconds. Raises DependencyError if there is no such program,
-    ProgramFailed if it ends with an error or is killed because it took too long.
+    ``env`` is added to a C locale; ``timeout`` in seconds. Raises DependencyError if there is no such
+    program, ProgramFailed if it ends with an error or is killed because it took too long.
     """
     try:
         process = await asyncio.create_subprocess_exec(

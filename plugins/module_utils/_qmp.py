@@ -170,8 +170,8 @@ def _connect_error(socket: str, error: Exception) -> MonitorError:
     # a full backlog answers EAGAIN
     if isinstance(cause, (asyncio.TimeoutError, BlockingIOError)):
         return SocketBusy(
-            f"QMP socket {socket} is busy: another client (libvirt, another backup) holds it; give Livebackup "
-            f"a QMP socket of its own or wait until the other client has disconnected.",
+            f"QMP socket {socket} is busy: another client (libvirt, another backup) holds it; give "
+            "Livebackup a QMP socket of its own or wait until the other client has disconnected.",
             socket=socket,
         )
     return MonitorError(

@@ -36,7 +36,10 @@ DEFAULT_PORT = 8440
 
 
 class Receiver:
-    """A client of one receiver. Raises ReceiverUnreachable, ReceiverRefused; not for use by several threads."""
+    """A client of one receiver.
+
+    Raises ReceiverUnreachable, ReceiverRefused; not for use by several threads.
+    """
 
     def __init__(self, *, url: str, token: str, ca_path: str, timeout: float) -> None:
         parts = urllib.parse.urlsplit(url)
@@ -47,7 +50,7 @@ class Receiver:
             )
         self.url = url
         self.host = parts.hostname
-        self._options = {"url": url, "token": token, "ca_path": ca_path, "timeout": timeout}
+        self._options: dict[str, Any] = {"url": url, "token": token, "ca_path": ca_path, "timeout": timeout}
         self._token = token
         self._timeout = timeout
         self._connection = http.client.HTTPSConnection(
@@ -120,7 +123,7 @@ class Receiver:
             headers["Content-Type"] = "application/json"
         connection.request(method, f"/api/v1{path}", None if body is None else json.dumps(body), headers)
         response = connection.getresponse()
-        return _decode(response.status, response.read(), self.url)
+        return decode(response.status, response.read(), self.url)
 
 
 @contextlib.contextmanager
@@ -144,11 +147,11 @@ def _tls(ca_path: str) -> ssl.SSLContext:
         ) from error
 
 
-def _decode(status: int, data: bytes, url: str) -> dict[str, Any]:
+def decode(status: int, data: bytes, url: str) -> dict[str, Any]:
     if status == http.client.NO_CONTENT:
         return {}
     try:
-        body = json.loads(data)
+        body: dict[str, Any] = json.loads(data)
         if status < http.client.BAD_REQUEST:
             return body
         error = body["error"]
@@ -167,8 +170,8 @@ def _read_token(path: str) -> str:
             return file.read().strip()
     except (OSError, ValueError) as error:
         raise OptionError(
-            f"The token file {path} cannot be read: {error}; apply the role livebackup.qemu.hypervisor or give "
-            f"receiver_token or receiver_token_path.",
+            f"The token file {path} cannot be read: {error}; apply the role livebackup.qemu.hypervisor or "
+            "give receiver_token or receiver_token_path.",
             receiver_token_path=path,
         ) from error
 

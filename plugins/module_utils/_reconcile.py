@@ -24,6 +24,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils import (
     _transactions,
 )
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
+    AgentError,
     ReceiverRefused,
     TransferError,
     VmOwned,
@@ -36,16 +37,17 @@ JOB_END_TIMEOUT = 20.0
 OPEN_STATES = ("joining", "preparing", "stopping", "cutting", "transferring", "sealing")
 
 # disk name -> {"keep": point or None, "remove": [points]}
-Verdict = dict
+Verdict = dict[str, dict[str, Any]]
 
 
 async def settle(monitor: Monitor, verdict: Verdict) -> list[str]:
-    """Bring a VM to rest and return the names of the bitmaps removed.
+    """Bring a VM to rest and return the names of the checkpoint bitmaps removed.
 
     In this order: resume and thaw it if we paused it; end our jobs; remove our nodes, descriptors and
     credentials; remove the frozen bitmaps and the checkpoints of the verdict; remove the session's claim.
-    Raises MonitorError, AgentError, TransferError.
+    Raises MonitorError, TransferError, and AgentError for a guest that stays frozen, after all else is done.
     """
+    frozen = await _resume(monitor)
     vm = await release(monitor)
     removed = removals(vm, verdict)
     await monitor.transaction([_transactions.bitmap_remove(node, name) for node, name in removed])
@@ -53,13 +55,26 @@ async def settle(monitor: Monitor, verdict: Verdict) -> list[str]:
     for name in vm.objects:
         if _names.session_of(name):
             await monitor.unless_refused("object-del", {"id": name})
+    if frozen:
+        raise frozen
     return sorted({name for dummy, name in removed if _names.point_of(name)})
 
 
-async def release(monitor: Monitor) -> Vm:
-    """The part of ``settle`` that needs no verdict: everything but bitmaps and claim. Returns the VM after it."""
+async def _resume(monitor: Monitor) -> AgentError | None:
     vm = await _discovery.inspect(monitor)
-    await _pause.resume_leftover(monitor, vm.objects, vm.agent_path)
+    try:
+        await _pause.resume_leftover(monitor, vm.objects, vm.agent_path)
+    except AgentError as error:
+        return error
+    return None
+
+
+async def release(monitor: Monitor) -> Vm:
+    """Remove jobs, nodes, descriptors and credentials of ours; return the VM as it is then.
+
+    Raises MonitorError.
+    """
+    vm = await _discovery.inspect(monitor)
     await _end_jobs(monitor, vm)
     await _remove_nodes(monitor, await _discovery.inspect(monitor))
     await _scratch.remove_fds(monitor)

@@ -1,7 +1,10 @@
 # SPDX-FileCopyrightText: The Livebackup authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What we tell the receiver and the user of a VM: pure functions. For internal use of livebackup.qemu only."""
+"""What we tell the receiver and the user of a VM: pure functions.
+
+For internal use of livebackup.qemu only.
+"""
 
 from __future__ import annotations
 

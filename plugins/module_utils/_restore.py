@@ -53,7 +53,10 @@ class Target:
 
 
 def restore(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    """Bring the files into the state of the point. Raises RestoreError, ReceiverError, VmUnknown, DiskUnknown."""
+    """Bring the files into the state of the point.
+
+    Raises RestoreError, ReceiverError, VmUnknown, DiskUnknown.
+    """
     with _receiver.connected(params) as receiver:
         vm = vm_of(receiver.get(f"/points/{params['point']}"), params["vm"])
         targets = targets_of(params, vm)
@@ -67,7 +70,8 @@ def restore(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 
 def vm_of(point: dict[str, Any], name: str) -> dict[str, Any]:
     """The VM's part of a point. Raises VmUnknown. Pure."""
-    for vm in point["vms"]:
+    vms: list[dict[str, Any]] = point["vms"]
+    for vm in vms:
         if vm["vm"] == name:
             return vm
     names = ", ".join(vm["vm"] for vm in point["vms"])
@@ -105,8 +109,8 @@ async def _refuse_unsafe(targets: list[Target], force: bool) -> None:
             await _images.refuse_in_use(target.path)
         if target.exists and not force:
             raise FileExists(
-                f"The file {target.path} exists and is not what this task would restore; remove it, restore to "
-                f"another directory, or set force to true to replace it.",
+                f"The file {target.path} exists and is not what this task would restore; remove it, restore "
+                "to another directory, or set force to true to replace it.",
                 path=target.path,
             )
 
@@ -139,8 +143,8 @@ async def _require_space(targets: list[Target], exports: dict[str, _images.Expor
     free = status.f_bavail * status.f_frsize
     if needed > free:
         raise SpaceShort(
-            f"The file system of {directory} has {free} bytes free but the restore needs {needed}; free some space or "
-            f"restore to another file system.",
+            f"The file system of {directory} has {free} bytes free but the restore needs {needed}; free "
+            "some space or restore to another file system.",
             dest=directory,
             free_bytes=free,
             needed_bytes=needed,

@@ -18,9 +18,11 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._qmp import Monito
 
 
 async def attach(monitor: Monitor, *, index: int, size: int, directory: str) -> None:
-    """Create a scratch image of ``size`` bytes in ``directory`` and add it to the VM as node ``lb-tmp-<index>``.
+    """Create a scratch image of ``size`` bytes in ``directory`` and add it to the VM as node
+    ``lb-tmp-<index>``.
 
-    QAPI: add-fd, blockdev-add. Raises OptionError if the directory cannot be used, ProgramFailed, MonitorError.
+    QAPI: add-fd, blockdev-add. Raises OptionError if the directory cannot be used, ProgramFailed,
+    MonitorError.
     """
     try:
         file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - closed below, opened apart for its error

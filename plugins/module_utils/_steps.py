@@ -47,7 +47,8 @@ class Dialogue:
         self._path = f"/sessions/{session}/participants/{host}/steps"
 
     async def say(self, report: Report, wait: float = WAIT_SECONDS) -> Answer:
-        """Report a step and wait up to ``wait`` seconds for an order; a short outage of the receiver is borne.
+        """Report a step and wait up to ``wait`` seconds for an order; a short outage of the receiver is
+        borne.
 
         Raises ReceiverUnreachable, ReceiverRefused.
         """

@@ -115,16 +115,13 @@ def plan(vm: Vm, wish: Wish) -> list[Change]:
 def chosen(vm: Vm, wish: Wish) -> list[Disk]:
     """The disks a wish is about. Raises DiskUnknown for a name the VM does not have.
 
-    Without names: all disks that can be written; when removing, only those with bitmaps of ours.
+    Without names: all disks that can be written.
     """
     for name in wish.disks + wish.exclude:
         vm.disk(name)
     if wish.disks:
         return [vm.disk(name) for name in wish.disks if name not in wish.exclude]
-    candidates = [disk for disk in vm.disks if disk.name not in wish.exclude]
-    if wish.present:
-        return [disk for disk in candidates if not disk.read_only]
-    return [disk for disk in candidates if any(_names.is_ours(bitmap.name) for bitmap in disk.bitmaps)]
+    return [disk for disk in vm.disks if disk.name not in wish.exclude and not disk.read_only]
 
 
 def refuse_running_backup(vm: Vm) -> None:
@@ -143,9 +140,9 @@ def _plan_present(vm: Vm, disk: Disk, wish: Wish) -> Change:
     _suitability.check_disk(vm, disk)
     if not disk.can_persist and not wish.transient:
         raise CannotPersist(
-            f"VM {vm.name}: disk {disk.name} ({disk.format}) cannot store a bitmap, so its tracking would be lost "
-            f"each time the VM stops and a full backup would follow; set transient to true to accept that, or "
-            f"convert the disk to qcow2 version 3.",
+            f"VM {vm.name}: disk {disk.name} ({disk.format}) cannot store a bitmap, so its tracking would "
+            "be lost each time the VM stops and a full backup would follow; set transient to true to "
+            "accept that, or convert the disk to qcow2 version 3.",
             vm=vm.name,
             disk=disk.name,
         )

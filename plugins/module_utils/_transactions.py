@@ -11,7 +11,7 @@ from typing import Any
 from ansible_collections.livebackup.qemu.plugins.module_utils import _bitmaps, _names
 from ansible_collections.livebackup.qemu.plugins.module_utils._vm import Bitmap, Disk
 
-Action = dict
+Action = dict[str, Any]
 
 # QEMU 7.2 computes nanoseconds in 32 bits: 5 seconds and more overflow.
 CBW_TIMEOUTS = range(1, 5)

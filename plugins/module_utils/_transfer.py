@@ -1,7 +1,10 @@
 # SPDX-FileCopyrightText: The Livebackup authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""From the frozen disks to the receiver: targets, jobs, progress. For internal use of livebackup.qemu only."""
+"""From the frozen disks to the receiver: targets, jobs, progress.
+
+For internal use of livebackup.qemu only.
+"""
 
 from __future__ import annotations
 

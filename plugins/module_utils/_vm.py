@@ -46,8 +46,8 @@ class Disk:
     """A disk of a VM.
 
     ``node`` is the format node, found through a filter of ours if one is in place; ``chain`` are the nodes of
-    its backing files, nearest first; ``bitmaps`` are those of all of these nodes. ``allocated_bytes`` is what the
-    image takes on the host, None if that is not the whole disk.
+    its backing files, nearest first; ``bitmaps`` are those of all of these nodes. ``allocated_bytes`` is what
+    the image takes on the host, None if that is not the whole disk.
     """
 
     name: str

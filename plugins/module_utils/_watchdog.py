@@ -1,12 +1,13 @@
 # SPDX-FileCopyrightText: The Livebackup authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A second process that lets the VMs run again when this one cannot. For internal use of livebackup.qemu only.
+"""A second process that lets the VMs run again when this one cannot. For internal use of livebackup.qemu
+only.
 
 It is forked before any QMP connection exists (an inherited one would keep the socket busy) and hears from us
-over a socket pair. If we die, it shuts the connections to the receiver down, so that a receiver that hangs cannot
-hang a VM. If we die or take too long inside the stop window, it also makes the VMs run, after killing us if need
-be: QEMU talks to one client at a time.
+over a socket pair. If we die, it shuts the connections to the receiver down, so that a receiver that hangs
+cannot hang a VM. If we die or take too long inside the stop window, it also makes the VMs run, after killing
+us if need be: QEMU talks to one client at a time.
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ class Watchdog:
 
 @contextlib.contextmanager
 def started() -> Iterator[Watchdog]:
-    """Fork the watchdog; at the end, or at our death, it leaves. Call it before any thread or event loop runs."""
+    """Fork the watchdog; at the end, or at our death, it leaves.
+
+    Call it before any thread or event loop runs.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
     child = os.fork()

@@ -13,17 +13,17 @@ version_added: 0.1.0
 author:
   - The Livebackup authors (@livebackup)
 description:
-  - Takes part, for one hypervisor and all chosen VMs on it, in a session opened by M(livebackup.qemu.session). It returns
-    when the receiver has committed or aborted the whole session.
-  - All VMs of the group, on all its hypervisors, stand still for some milliseconds at the same instant. What their disks
-    held then is copied to the receiver while they run on. Only what was written since the last restore point is copied,
-    where the disk's checkpoint bitmap allows it.
-  - A slow, hung or dead receiver never slows a guest down. Old data that the guest overwrites during the transfer is
-    kept in O(scratch_dir); if that fails, the backup ends and not the guest.
-  - If this module dies or hangs while VMs stand still, its watchdog process lets them run again. What else it leaves on a
-    VM is cleaned up by the next backup of the VM.
-  - The other hosts of the session wait for this one, so start it on all of them at once, with C(async) if there are more
-    hosts than C(forks).
+  - Takes part, for one hypervisor and all chosen VMs on it, in a session opened by
+    M(livebackup.qemu.session). It returns when the receiver has committed or aborted the whole session.
+  - All VMs of the group, on all its hypervisors, stand still for some milliseconds at the same instant. What
+    their disks held then is copied to the receiver while they run on. Only what was written since the last
+    restore point is copied, where the disk's checkpoint bitmap allows it.
+  - A slow, hung or dead receiver never slows a guest down. Old data that the guest overwrites during the
+    transfer is kept in O(scratch_dir); if that fails, the backup ends and not the guest.
+  - If this module dies or hangs while VMs stand still, its watchdog process lets them run again. What else it
+    leaves on a VM is cleaned up by the next backup of the VM.
+  - The other hosts of the session wait for this one, so start it on all of them at once, with C(async) if
+    there are more hosts than C(forks).
   - Backs up only disks chosen by M(livebackup.qemu.tracking).
 extends_documentation_fragment:
   - livebackup.qemu._attributes
@@ -34,14 +34,15 @@ attributes:
   check_mode:
     support: full
     details:
-      - Reports for each disk what would be copied as far as its bitmaps tell, and leaves VMs, session and receiver alone. The
-        session need not exist.
+      - Reports for each disk what would be copied as far as its bitmaps tell, and leaves VMs, session and
+        receiver alone. The session need not exist.
   diff_mode:
     support: none
   idempotent:
     support: partial
     details:
-      - Nothing is done for a session that is already committed. To take part in a new session is a new backup.
+      - Nothing is done for a session that is already committed. To take part in a new session is a new
+        backup.
   async:
     description: Supports being used with the C(async) keyword.
     support: full
@@ -58,7 +59,8 @@ options:
     type: str
   vms:
     description:
-      - Names of the VMs to back up. Each of them must be running, or paused, and have at least one tracked disk.
+      - Names of the VMs to back up. Each of them must be running, or paused, and have at least one tracked
+        disk.
       - If not given, all VMs of the host are backed up.
     type: list
     elements: str
@@ -89,10 +91,10 @@ options:
     default: 2
   cut_hook:
     description:
-      - Command to run on the hypervisor while its VMs stand still, for example to take a snapshot of the storage of the same
-        instant. It is not run in a shell.
-      - The environment variables E(LIVEBACKUP_SESSION) and E(LIVEBACKUP_VMS), names separated by commas, tell it about the
-        cut.
+      - Command to run on the hypervisor while its VMs stand still, for example to take a snapshot of the
+        storage of the same instant. It is not run in a shell.
+      - The environment variables E(LIVEBACKUP_SESSION) and E(LIVEBACKUP_VMS), names separated by commas, tell
+        it about the cut.
       - If it fails, the VMs run on and the backup fails.
     type: str
   cut_hook_timeout:
@@ -222,8 +224,8 @@ failed_vms:
   elements: dict
   sample:
     - vm: app
-      msg: "VM app: the snapshot of disk vd-a broke because its scratch image was full or too slow; give scratch_dir more room
-        or a faster file system."
+      msg: "VM app: the snapshot of disk vd-a broke because its scratch image was full or too slow; give
+        scratch_dir more room or a faster file system."
 error:
   description: The error as facts, with a stable C(code).
   returned: failure

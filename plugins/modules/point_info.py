@@ -13,7 +13,8 @@ version_added: 0.1.0
 author:
   - The Livebackup authors (@livebackup)
 description:
-  - Shows one restore point by its id, or lists restore points, newest first, with the VMs and disks each of them holds.
+  - Shows one restore point by its id, or lists restore points, newest first, with the VMs and disks each of
+    them holds.
   - Reads the receiver's catalog. It does not check the layers' contents.
 extends_documentation_fragment:
   - livebackup.qemu._attributes
@@ -56,7 +57,9 @@ EXAMPLES = r"""
 
 - name: Fail if it is older than a day
   ansible.builtin.assert:
-    that: (newest.points[0].cut_at | to_datetime('%Y-%m-%dT%H:%M:%S.%f%z')).timestamp() > now().timestamp() - 86400
+    that: >-
+      (newest.points[0].cut_at | to_datetime('%Y-%m-%dT%H:%M:%S.%f%z')).timestamp()
+      > now().timestamp() - 86400
     fail_msg: "The newest restore point of db is of {{ newest.points[0].cut_at }}"
 
 - name: Show one restore point
@@ -118,7 +121,8 @@ points:
           type: str
           sample: crash
         disks:
-          description: Its disks, each with size, level, parent, and the layer that holds what was written since.
+          description: Its disks, each with size, level, parent, and the layer that holds what was written
+            since.
           type: list
           elements: dict
           sample:

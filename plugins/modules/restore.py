@@ -13,8 +13,8 @@ version_added: 0.1.0
 author:
   - The Livebackup authors (@livebackup)
 description:
-  - Copies the disks of one VM, as they were at a restore point, from the receiver into image files of this host, each
-    complete and without backing files.
+  - Copies the disks of one VM, as they were at a restore point, from the receiver into image files of this
+    host, each complete and without backing files.
   - A file gets its name only when it is complete and durable. A file it replaces stays until then.
   - A file that another process has open, such as the disk of a running VM, is never replaced.
   - Does not define, start or stop a VM.
@@ -32,9 +32,10 @@ attributes:
   idempotent:
     support: full
     details:
-      - Beside each file a small file, C(.livebackup.json), records what was restored, with the file's size and time of
-        modification. A file for which all of that is still true is left alone. Contents are not compared, so a file that was
-        written to since, by a VM that was started with it for example, counts as another file.
+      - Beside each file a small file, C(.livebackup.json), records what was restored, with the file's size
+        and time of modification. A file for which all of that is still true is left alone. Contents are not
+        compared, so a file that was written to since, by a VM that was started with it for example, counts as
+        another file.
   async:
     description: Supports being used with the C(async) keyword.
     support: full
@@ -75,12 +76,14 @@ options:
     type: bool
     default: false
 requirements:
+  - Python 3.11 or newer on the host the task runs on
   - qemu-img of QEMU 7.2 or newer on the host the task runs on
 seealso:
   - module: livebackup.qemu.point_info
 notes:
   - The token must have the role C(restore).
-  - New files belong to the user the task runs as and only that user may read them. Replaced files keep owner and mode.
+  - New files belong to the user the task runs as and only that user may read them. Replaced files keep owner
+    and mode.
 """
 
 EXAMPLES = r"""

@@ -13,8 +13,9 @@ version_added: 0.1.0
 author:
   - The Livebackup authors (@livebackup)
 description:
-  - A session is one run of a group's backup. It is opened once, and then M(livebackup.qemu.backup) takes part in it on
-    every hypervisor of the group. The receiver commits it when all participants are done, or aborts it.
+  - A session is one run of a group's backup. It is opened once, and then M(livebackup.qemu.backup) takes part
+    in it on every hypervisor of the group. The receiver commits it when all participants are done, or aborts
+    it.
   - Opening copies nothing and touches no VM.
   - A committed session is a restore point; this module does not remove those.
 extends_documentation_fragment:
@@ -32,7 +33,8 @@ attributes:
     support: partial
     details:
       - O(state=absent) is idempotent.
-      - A backup is an event. With O(state=present) every run opens another session, and fails while the group has one.
+      - A backup is an event. With O(state=present) every run opens another session, and fails while the group
+        has one.
 options:
   state:
     description:
@@ -56,8 +58,8 @@ options:
     type: str
   hosts:
     description:
-      - Names of the hosts that will take part. Each must join within O(join_timeout), with the O(livebackup.qemu.backup#module:host)
-        of the same name.
+      - Names of the hosts that will take part. Each must join within O(join_timeout), with the
+        O(livebackup.qemu.backup#module:host) of the same name.
       - Required when O(state=present).
     type: list
     elements: str
@@ -73,7 +75,8 @@ options:
   consistency:
     description:
       - With V(crash), each disk is as after a power cut, all of them at the same instant.
-      - With V(filesystem), the guest agents freeze the file systems first. A VM whose agent does not answer fails.
+      - With V(filesystem), the guest agents freeze the file systems first. A VM whose agent does not answer
+        fails.
     type: str
     choices:
       - crash
@@ -86,8 +89,8 @@ options:
     default: 60
   stop_budget:
     description:
-      - Seconds for which a VM may be frozen or stopped at most. When they are over the VMs run on and the session is
-        aborted. The usual pause is far below a second.
+      - Seconds for which a VM may be frozen or stopped at most. When they are over the VMs run on and the
+        session is aborted. The usual pause is far below a second.
       - Windows thaws its file systems by itself after 10 seconds.
     type: float
     default: 5.0
@@ -144,8 +147,8 @@ EXAMPLES = r"""
 RETURN = r"""
 session:
   description: >-
-    The session as it is now. V(null) in check mode of O(state=present), and for O(state=absent) if the group has no open
-    session.
+    The session as it is now. V(null) in check mode of O(state=present), and for O(state=absent) if the group
+    has no open session.
   returned: success
   type: dict
   contains:
@@ -167,7 +170,8 @@ session:
       sample: crash
     state:
       description: >-
-        V(joining), V(preparing), V(stopping), V(cutting), V(transferring), V(sealing), V(committed) or V(aborted).
+        V(joining), V(preparing), V(stopping), V(cutting), V(transferring), V(sealing), V(committed) or
+        V(aborted).
       type: str
       sample: joining
     reason:

@@ -13,8 +13,8 @@ version_added: 0.1.0
 author:
   - The Livebackup authors (@livebackup)
 description:
-  - Shows one session by its id, or lists sessions, newest first, with the state of every participant and disk, and why a
-    session was aborted.
+  - Shows one session by its id, or lists sessions, newest first, with the state of every participant and
+    disk, and why a session was aborted.
   - Sessions that were committed are restore points; M(livebackup.qemu.point_info) says what these hold.
 extends_documentation_fragment:
   - livebackup.qemu._attributes

@@ -13,13 +13,13 @@ version_added: 0.1.0
 author:
   - The Livebackup authors (@livebackup)
 description:
-  - Places a marker, the disabled dirty bitmap C(livebackup:tracked), on each chosen disk. Backups take the disks that
-    carry it and no others. The marker itself records nothing and costs nothing.
-  - Removing a disk from tracking also removes all other bitmaps of Livebackup from it, so that a later backup of the disk
-    is a full one. The bitmaps of other programs are never touched.
+  - Places a marker, the disabled dirty bitmap C(livebackup:tracked), on each chosen disk. Backups take the
+    disks that carry it and no others. The marker itself records nothing and costs nothing.
+  - Removing a disk from tracking also removes all other bitmaps of Livebackup from it, so that a later backup
+    of the disk is a full one. The bitmaps of other programs are never touched.
   - A marker that became inconsistent because QEMU was killed is replaced.
-  - Bitmaps are written into the image when QEMU ends in an orderly way. A marker placed in a QEMU process that is then
-    killed is lost, so it is good practice to run this module before every backup.
+  - Bitmaps are written into the image when QEMU ends in an orderly way. A marker placed in a QEMU process
+    that is then killed is lost, so it is good practice to run this module before every backup.
   - Does not back up anything; see M(livebackup.qemu.backup).
 extends_documentation_fragment:
   - livebackup.qemu._attributes
@@ -70,8 +70,9 @@ options:
     default: 65536
   transient:
     description:
-      - Allows tracking of disks whose image cannot store bitmaps, such as raw disks and qcow2 images of version 2. Their
-        tracking is lost each time the VM stops; they must then be tracked again, and a full backup follows.
+      - Allows tracking of disks whose image cannot store bitmaps, such as raw disks and qcow2 images of
+        version 2. Their tracking is lost each time the VM stops; they must then be tracked again, and a full
+        backup follows.
       - Without it, such a disk is an error. Disks that can store bitmaps store them either way.
     type: bool
     default: false

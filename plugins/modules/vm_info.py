@@ -13,10 +13,12 @@ version_added: 0.1.0
 author:
   - The Livebackup authors (@livebackup)
 description:
-  - Connects to the QMP sockets of the host and reports each VM's disks with size, format and bitmaps, its block jobs, its
-    guest agent, and what its QEMU can do, as found by C(query-qmp-schema).
-  - Sockets that cannot be used are reported too, with the reason, and are an error only for a VM asked for by O(vms).
-  - Does not need the receiver and says nothing about restore points; see M(livebackup.qemu.point_info) for these.
+  - Connects to the QMP sockets of the host and reports each VM's disks with size, format and bitmaps, its
+    block jobs, its guest agent, and what its QEMU can do, as found by C(query-qmp-schema).
+  - Sockets that cannot be used are reported too, with the reason, and are an error only for a VM asked for by
+    O(vms).
+  - Does not need the receiver and says nothing about restore points; see M(livebackup.qemu.point_info) for
+    these.
 extends_documentation_fragment:
   - livebackup.qemu._attributes
   - livebackup.qemu._attributes.info_module

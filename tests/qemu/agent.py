@@ -50,15 +50,25 @@ class Agent:
         self.frozen = command == "guest-fsfreeze-freeze"
         return {"return": 2}
 
-    def _handler(self) -> type[socketserver.StreamRequestHandler]:
+    def _handler(self) -> type[socketserver.BaseRequestHandler]:
         agent = self
 
-        class Handler(socketserver.StreamRequestHandler):
+        class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
-                for line in self.rfile:
-                    request = json.loads(line)
-                    answer = agent.answer(request)
-                    if answer is not None:
-                        self.wfile.write(json.dumps({**answer, "id": request["id"]}).encode() + b"\n")
+                text = ""
+                while data := self.request.recv(4096):
+                    text += data.decode()
+                    while text:
+                        try:
+                            request, end = json.JSONDecoder().raw_decode(text)
+                        except ValueError:
+                            break
+                        text = text[end:].lstrip()
+                        self.reply(request)
+
+            def reply(self, request: dict[str, Any]) -> None:
+                answer = agent.answer(request)
+                if answer is not None:
+                    self.request.sendall(json.dumps({**answer, "id": request["id"]}).encode() + b"\n")
 
         return Handler

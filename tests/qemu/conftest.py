@@ -66,8 +66,8 @@ def vm(make_machine: MakeMachine) -> Machine:
 
 @pytest.fixture
 def small_vm(make_machine: MakeMachine) -> Machine:
-    """A VM with one disk whose guest has not been started."""
-    return make_machine(images=(Image("a"),), paused=True)
+    """A VM with one disk to which only the test writes."""
+    return make_machine(images=(Image("a"),), rounds=0)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ _start:
 tick:
   hlt
   movzx cx, byte ptr [rounds]
+  jcxz tick
 round:
   push cx
   inc dword ptr [count]

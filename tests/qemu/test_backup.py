@@ -22,7 +22,7 @@ def test_full_and_increments_while_the_guest_writes(
     vm = make_machine(iothreads=iothreads)
     track(vm)
     parents: list[str | None] = [None]
-    for dummy in range(4):
+    for dummy in range(4)  # noqa: B007:
         vm.wait_writes()
         result = back_up_exactly(vm, receiver)
         disks = result["vms"][0]["disks"]

@@ -222,3 +222,24 @@ def test_an_unreachable_receiver(vm: Machine, receiver: ReceiverProcess) -> None
     result = backups.fail(vm, receiver, "none", **options)
     assert result["error"]["code"] == "receiver-unreachable"
     assert "check receiver_url" in result["msg"]
+
+
+def test_under_the_policy_each_the_other_vms_go_on(
+    make_machine: MakeMachine, receiver: ReceiverProcess
+) -> None:
+    dying, living = make_machine(), make_machine()
+    for machine in (dying, living):
+        backups.track(machine)
+    dying.write("a", pattern=3, count=16 * MIB)
+    session = receiver.open(policy="each")
+    sockets = [dying.qmp, living.qmp]
+    participant = backups.start(dying, receiver, session, qmp_sockets=sockets, speed=2 * MIB)
+    receiver.wait_participant(session, "transferring")
+    dying.kill()
+    result = participant.result()
+    assert not result.get("failed"), result["msg"]
+    assert [vm["vm"] for vm in result["vms"]] == [living.name]
+    assert [vm["vm"] for vm in result["failed_vms"]] == [dying.name]
+    assert living.leftovers() == []
+    point = receiver.call("GET", f"/points/{session}", role="read")
+    assert (point["complete"], [vm["vm"] for vm in point["vms"]]) == (False, [living.name])

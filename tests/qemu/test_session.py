@@ -34,8 +34,9 @@ def test_open_and_abort(receiver: ReceiverProcess) -> None:
     for check, changed in ((True, True), (False, True), (False, False), (True, False)):
         aborted = session(receiver, state="absent", id=record["id"], reason="not today", check=check)
         assert aborted["changed"] is changed
-        assert (aborted["session"]["state"], aborted["session"]["reason"]) == ("aborted", "not today")
-    assert receiver.session(record["id"])["reason"] == "not today"
+        assert aborted["session"]["state"] == "aborted"
+        assert "not today" in aborted["session"]["reason"]
+    assert "not today" in receiver.session(record["id"])["reason"]
 
 
 def test_a_group_is_aborted_by_its_name(receiver: ReceiverProcess) -> None:
@@ -57,7 +58,7 @@ def test_a_busy_group(receiver: ReceiverProcess) -> None:
 
 def test_what_is_missing_is_said(receiver: ReceiverProcess) -> None:
     assert "missing" in run("session", **receiver.options())["msg"]
-    assert "one of the following" in run("session", **receiver.options(), state="absent")["msg"]
+    assert "any of the following" in run("session", **receiver.options(), state="absent")["msg"]
 
 
 def test_sessions_are_listed(receiver: ReceiverProcess) -> None:

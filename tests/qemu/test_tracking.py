@@ -45,7 +45,8 @@ def granularities(vm: Machine) -> set[int]:
     return {each["granularity"] for node in nodes for each in node.get("dirty-bitmaps", [])}
 
 
-def test_twelve_steps(vm: Machine) -> None:
+def test_twelve_steps(make_machine: MakeMachine) -> None:
+    vm = make_machine(paused=True)
     both = {"disk-a": [MARKER], "disk-b": [MARKER]}
     twelve_steps(vm, {}, both)
     assert granularities(vm) == {65536}

@@ -55,10 +55,10 @@ class CheckWatch:
     async def repeat(self) -> None:
         """Run them now and then every ``check_interval_s``, for ever, but not while VMs stand still."""
         while True:
-            while any(session.state in STANDING_STILL for session in self._open_sessions()):
-                await asyncio.sleep(POSTPONE_S)
-            await self.run()
-            await asyncio.sleep(self._config.check_interval_s)
+            postponed = any(session.state in STANDING_STILL for session in self._open_sessions())
+            if not postponed:
+                await self.run()
+            await asyncio.sleep(POSTPONE_S if postponed else self._config.check_interval_s)
 
 
 @asynccontextmanager

@@ -36,8 +36,8 @@ from livebackup_receiver.web.logins import Logins
 
 log = logging.getLogger(__name__)
 
-# Open streams end by themselves when the feed closes; this is for clients that do not read.
-SHUTDOWN_S = 10
+# Every request has been answered by then; a client that does not read would keep its connection.
+SHUTDOWN_S = 2
 # A participant keeps its connection between steps, and a transfer reports once a second.
 KEEP_ALIVE_S = 75
 BACKLOG = 512
@@ -115,7 +115,12 @@ class Server(uvicorn.Server):
         notify_service_manager("STOPPING=1")
         await self._receiver.sessions.stop()
         self._receiver.feed.close()
+        asyncio.get_running_loop().call_later(SHUTDOWN_S, self._hang_up)
         await super().shutdown(sockets)
+
+    def _hang_up(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
 
 def server_of(receiver: Receiver) -> Server:
@@ -134,7 +139,6 @@ def server_of(receiver: Receiver) -> Server:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=SHUTDOWN_S,
         timeout_keep_alive=KEEP_ALIVE_S,
     )
     try:

@@ -28,6 +28,7 @@ ENVIRONMENT = {
 STDERR_LIMIT = 4000
 # The shell's word for "no such program", which asyncio tells by an exception instead.
 NOT_FOUND = 127
+KILLED = -9
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,12 @@ async def run(
         async with asyncio.timeout(timeout_s):
             out, err = await process.communicate(None if stdin is None else stdin.encode())
     except TimeoutError:
-        raise CommandTimedOut(shlex.join(argv), NOT_FOUND, "no output", timeout_s) from None
+        raise CommandTimedOut(shlex.join(argv), KILLED, "", timeout_s) from None
     finally:
         await kill(process)
     completed = Completed(tuple(argv), process.returncode or 0, out.decode(), _tail(err))
     if completed.returncode not in accept:
-        raise CommandFailed(shlex.join(argv), completed.returncode, completed.stderr or "no output")
+        raise CommandFailed(shlex.join(argv), completed.returncode, completed.stderr)
     return completed
 
 

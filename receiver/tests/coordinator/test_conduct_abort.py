@@ -7,18 +7,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from file_systems import small_file_system
 from hypervisor import Hypervisor, back_up_together, compare, open_session
 from serving import Served
+from sqlalchemy.exc import OperationalError
 from two_hosts import daemons, ended, files_of, make_disks, make_hosts
 
 from livebackup_receiver.catalog.points import has_point
 from livebackup_receiver.config import Config
 from livebackup_receiver.model import ParticipantState, Session, SessionState, TransferState
-from livebackup_receiver.store.room import free_bytes
 
 
 async def require_nothing_left(server: Served, record: Session) -> None:
@@ -244,11 +246,31 @@ async def test_a_mistake_of_our_own_aborts_too(
     await require_nothing_left(server, record)
 
 
-class TestRoom:
+async def test_a_commit_that_the_catalog_does_not_take_aborts(
+    server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object) -> None:
+        raise OperationalError("COMMIT", {}, Exception("database or disk is full"))
+
+    monkeypatch.setattr("livebackup_receiver.catalog.journal.add_point", refuse)
+    async with server.client() as client:
+        hv1 = make_hosts(client, make_disks(tmp_path))[0]
+        session = await open_session(client, ["hv1"])
+        answer = await hv1.back_up(session)
+        record = await ended(client, server, session)
+    assert answer["order"] == "abort"
+    assert record.reason is not None
+    assert "does not answer: (builtins.Exception) database or disk is full" in record.reason
+    await require_nothing_left(server, record)
+
+
+class TestSmallStore:
+    """The store, with the catalog in it, is a file system of 24 MiB."""
+
     @pytest.fixture
-    def config(self, config: Config) -> Config:
-        """A receiver that must leave free nearly all that is free now."""
-        return config.model_copy(update={"min_free_bytes": free_bytes(config.store) - (4 << 30)})
+    def config(self, config: Config) -> Iterator[Config]:
+        with small_file_system(config.store, "24m"):
+            yield config
 
     async def test_a_session_that_cannot_fit_is_refused_at_planning(
         self, server: Served, tmp_path: Path
@@ -264,4 +286,51 @@ class TestRoom:
         assert answer["order"] == "abort"
         assert record.reason is not None
         assert record.reason.startswith(f"the store {server.receiver.config.store} needs 1,")
+        await require_nothing_left(server, record)
+
+    async def test_running_out_of_space_is_named(self, server: Served, tmp_path: Path) -> None:
+        disks = make_disks(tmp_path)
+        for key in (("db", "vd-a"), ("db", "vd-b")):
+            disks[key].write(0, disks[key].size, 0x77)
+        async with server.client() as client:
+            hv1 = make_hosts(client, disks)[0]
+            session = await open_session(client, ["hv1"])
+            answer = await hv1.back_up(session)
+            record = await ended(client, server, session)
+        assert answer["order"] == "abort"
+        assert record.reason is not None
+        assert record.reason.startswith(f"the store {server.receiver.config.store} needs ")
+        assert record.reason.endswith("free space in it or make it larger, then run the backup again")
+        await require_nothing_left(server, record)
+
+    async def test_the_next_session_has_room_again(self, server: Served, tmp_path: Path) -> None:
+        disks = make_disks(tmp_path)
+        disks["db", "vd-a"].write(0, disks["db", "vd-a"].size, 0x77)
+        disks["db", "vd-b"].write(0, disks["db", "vd-b"].size, 0x77)
+        async with server.client() as client:
+            hv1, hv2 = make_hosts(client, disks)
+            await hv1.back_up(await open_session(client, ["hv1"]))
+            session = await open_session(client, ["hv2"])
+            assert (await hv2.back_up(session))["order"] == "finish"
+        await compare(disks["web", "vd-a"], server.receiver.store.disk("web", "vd-a").layer(session))
+
+
+class TestReserve:
+    """The store is a file system of 64 MiB, of which half must stay free."""
+
+    @pytest.fixture
+    def config(self, config: Config) -> Iterator[Config]:
+        with small_file_system(config.store, "64m"):
+            yield config.model_copy(update={"min_free_bytes": 32 << 20})
+
+    async def test_a_session_that_uses_up_the_reserve_is_aborted(
+        self, server: Served, tmp_path: Path
+    ) -> None:
+        async with server.client() as client:
+            session, hv1 = await open_and_join(client, tmp_path)
+            assert (await hv1.cut(session))["order"] == "transfer"
+            (server.receiver.config.store / "something-else").write_bytes(bytes(40 << 20))
+            record = await ended(client, server, session)
+        assert record.reason is not None
+        assert record.reason.startswith(f"the store {server.receiver.config.store} needs ")
         await require_nothing_left(server, record)

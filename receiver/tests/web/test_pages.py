@@ -137,7 +137,9 @@ async def test_a_failure_and_its_reason_are_shown_without_a_reload(
     failure = visitor.page.locator("#failures")
     await expect(failure).to_contain_text("the scratch directory is full")
     await expect(visitor.page.locator("#verdict")).to_contain_text("group nightly")
-    await expect(visitor.page.get_by_role("article", name="nightly")).to_contain_text("failed")
+    await expect(visitor.page.locator("#groups").get_by_role("article", name="nightly")).to_contain_text(
+        "failed"
+    )
     assert not await visitor.reloaded()
 
 

@@ -21,6 +21,7 @@ from livebackup_receiver.coordinator.session import LiveSession
 from livebackup_receiver.coordinator.watch import Watch
 from livebackup_receiver.errors import (
     AbortRequested,
+    CatalogFailed,
     GroupBusy,
     NotReady,
     SessionCommitted,
@@ -30,6 +31,8 @@ from livebackup_receiver.events import Feed
 from livebackup_receiver.ids import next_id
 from livebackup_receiver.model import Session, SessionState
 from livebackup_receiver.store import room
+
+OPENING_TIMEOUT_S = 10.0
 
 
 class LiveSessions:
@@ -50,6 +53,7 @@ class LiveSessions:
         :raise GroupBusy: the group has an open session
         :raise StoreFull: the store has less room than its reserve
         :raise NotReady: the receiver is stopping
+        :raise CatalogFailed: the catalog does not take it
         """
         self._require_free(opening.group)
         self._newest = next_id(self._newest)
@@ -57,7 +61,7 @@ class LiveSessions:
         live = self._enlist(record, opening)
         async with live.changed:
             live.announce(entered=True)
-        await self._stage.journal.settle()
+        await self._require_durable(live)
         return live.record
 
     def find(self, session_id: str) -> LiveSession | None:
@@ -138,6 +142,16 @@ class LiveSessions:
                 raise GroupBusy(group, record.id)
         root, reserve = self._stage.store.root, self._stage.config.min_free_bytes
         room.require_room(root, free=room.free_bytes(root), reserve=reserve)
+
+    async def _require_durable(self, live: LiveSession) -> None:
+        try:
+            async with asyncio.timeout(OPENING_TIMEOUT_S):
+                await self._stage.journal.settle()
+        except TimeoutError:
+            problem = f"the opening of a session is not written after {OPENING_TIMEOUT_S:g} seconds"
+            error = CatalogFailed(self._stage.catalog.url, problem)
+            live.interrupt(error)
+            raise error from None
 
     def _enlist(self, record: Session, opening: Opening) -> LiveSession:
         config = self._stage.config

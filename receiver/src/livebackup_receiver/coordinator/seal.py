@@ -41,8 +41,8 @@ async def seal(
 ) -> list[Manifest]:
     """Make the received layers final and durable; their manifests, which lie beside them.
 
-    :raise CommandFailed: data could not be flushed, or a layer not be read
-    :raise StorageDaemonFailed: a layer could not be closed
+    :raise StorageDaemonFailed: data could not be flushed, or a layer not be closed
+    :raise CommandFailed: a layer could not be read
     :raise LayerDamaged: a layer is corrupt
     """
     keys = [(disk.vm, disk.disk) for disk in receipt.transfers]

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from livebackup_receiver.errors import CommandFailed, CommandTimedOut
 from livebackup_receiver.model import Transport
 from livebackup_receiver.storage_daemon.exports import ExportServer, export_server
 from livebackup_receiver.storage_daemon.flush import flush
@@ -41,9 +42,14 @@ class Intake:
     async def flush(self, keys: Iterable[tuple[str, str]], *, timeout_s: float) -> None:
         """Prove that these layers are on the disk.
 
-        :raise CommandFailed: they are not, or not in time
+        :raise StorageDaemonFailed: they are not, or not in time
         """
-        await flush([self._server.uri(self.names[key]) for key in keys], timeout_s=timeout_s)
+        try:
+            await flush([self._server.uri(self.names[key]) for key in keys], timeout_s=timeout_s)
+        except CommandTimedOut:
+            raise self.daemon.failure("flush its layers", f"not done after {timeout_s:g} seconds") from None
+        except CommandFailed as error:
+            raise self.daemon.failure("flush its layers", error.last_words) from error
 
     async def close(self) -> None:
         """Close exports, server, layers and daemon in this order, each without an error.

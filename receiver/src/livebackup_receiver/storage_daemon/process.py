@@ -81,9 +81,7 @@ class StorageDaemon:
 
         :raise StorageDaemonFailed: it does not go
         """
-        with self._qmp.listener(
-            "BLOCK_EXPORT_DELETED", lambda event: _is_about(event, export)
-        ) as deleted:
+        with self._qmp.listener("BLOCK_EXPORT_DELETED", lambda event: _is_about(event, export)) as deleted:
             await self.execute("block-export-del", {"id": export, "mode": "hard"})
             await self._event(deleted, "block-export-del")
 

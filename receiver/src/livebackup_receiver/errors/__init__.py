@@ -1,0 +1,174 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every error the receiver raises on purpose.
+
+ReceiverError                      500  exit 1
+|- ConfigInvalid                   500  exit 2
+|- CatalogFailed                   503  exit 3
+|- NotReady                        503  exit 3
+|- TokenInvalid                    401  exit 4
+|- RoleDenied                      403  exit 4
+|- Unknown                         404  exit 5
+|  |- SessionUnknown
+|  |- PointUnknown
+|  |- GroupUnknown
+|  |- VmUnknown
+|  |- DiskUnknown
+|  |- ExportUnknown
+|  |- TokenUnknown
+|  `- RouteUnknown
+|- StoreBusy                       503  exit 3
+|- Conflict                        409  exit 6
+|  |- GroupBusy
+|  |- VmBusy
+|  |- SessionCommitted
+|  |- StepUnexpected
+|  |- TransitionRefused
+|  |- TokenExists
+|  |- TargetExists
+|  `- TargetInUse
+|- Refused                         422  exit 7
+|  |- BodyInvalid
+|  |- NameInvalid
+|  |- HostUnknown
+|  |- NoVms
+|  |- NoTrackedDisk
+|  |- FormatUnsupported
+|  `- TargetUnwritable
+|- StoreFull                       507  exit 8
+|- TargetFull                      507  exit 8
+|- CommandFailed                   500  exit 9
+|  `- CommandTimedOut
+|- StorageDaemonFailed             500  exit 9
+|  `- NoPortFree                   503
+|- LayerDamaged                    500  exit 10
+|- ManifestInvalid                 500  exit 10
+`- SessionAborted                  409  exit 11
+   |- JoinTimedOut
+   |- ParticipantSilent
+   |- ParticipantFailed
+   |- NobodyLeft
+   |- AbortRequested
+   `- SessionInterrupted
+
+Each branch has a file of its own. A class says its facts as fields, its sentence as ``cause`` and
+what to do as ``remedy``; both are format strings over the error itself (``e``). ``code`` is the
+stable word of the API. The HTTP status is applied in ``api.app``, the exit code in ``__main__``, and
+nowhere else.
+"""
+
+from __future__ import annotations
+
+from livebackup_receiver.errors.aborts import (
+    AbortRequested,
+    JoinTimedOut,
+    NobodyLeft,
+    ParticipantFailed,
+    ParticipantSilent,
+    SessionAborted,
+    SessionInterrupted,
+)
+from livebackup_receiver.errors.access import (
+    RoleDenied,
+    TokenInvalid,
+)
+from livebackup_receiver.errors.base import (
+    CatalogFailed,
+    ConfigInvalid,
+    NotReady,
+    ReceiverError,
+    StoreBusy,
+)
+from livebackup_receiver.errors.conflicts import (
+    Conflict,
+    GroupBusy,
+    SessionCommitted,
+    StepUnexpected,
+    TargetExists,
+    TargetInUse,
+    TokenExists,
+    TransitionRefused,
+    VmBusy,
+)
+from livebackup_receiver.errors.refusals import (
+    BodyInvalid,
+    FormatUnsupported,
+    HostUnknown,
+    NameInvalid,
+    NoTrackedDisk,
+    NoVms,
+    Refused,
+    TargetUnwritable,
+)
+from livebackup_receiver.errors.unknown import (
+    DiskUnknown,
+    ExportUnknown,
+    GroupUnknown,
+    PointUnknown,
+    RouteUnknown,
+    SessionUnknown,
+    TokenUnknown,
+    Unknown,
+    VmUnknown,
+)
+from livebackup_receiver.errors.work import (
+    CommandFailed,
+    CommandTimedOut,
+    LayerDamaged,
+    ManifestInvalid,
+    NoPortFree,
+    StorageDaemonFailed,
+    StoreFull,
+    TargetFull,
+)
+
+__all__ = [
+    "AbortRequested",
+    "BodyInvalid",
+    "CatalogFailed",
+    "CommandFailed",
+    "CommandTimedOut",
+    "ConfigInvalid",
+    "Conflict",
+    "DiskUnknown",
+    "ExportUnknown",
+    "FormatUnsupported",
+    "GroupBusy",
+    "GroupUnknown",
+    "HostUnknown",
+    "JoinTimedOut",
+    "LayerDamaged",
+    "ManifestInvalid",
+    "NameInvalid",
+    "NoPortFree",
+    "NoTrackedDisk",
+    "NoVms",
+    "NobodyLeft",
+    "NotReady",
+    "ParticipantFailed",
+    "ParticipantSilent",
+    "PointUnknown",
+    "ReceiverError",
+    "Refused",
+    "RoleDenied",
+    "RouteUnknown",
+    "SessionAborted",
+    "SessionCommitted",
+    "SessionInterrupted",
+    "SessionUnknown",
+    "StepUnexpected",
+    "StorageDaemonFailed",
+    "StoreBusy",
+    "StoreFull",
+    "TargetExists",
+    "TargetFull",
+    "TargetInUse",
+    "TargetUnwritable",
+    "TokenExists",
+    "TokenInvalid",
+    "TokenUnknown",
+    "TransitionRefused",
+    "Unknown",
+    "VmBusy",
+    "VmUnknown",
+]

@@ -1,0 +1,90 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Errors about requests that come at the wrong time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from livebackup_receiver.errors.base import ReceiverError
+
+
+class Conflict(ReceiverError):
+    """The request is right but not now."""
+
+    http_status = 409
+    exit_code = 6
+
+
+@dataclass(eq=False)
+class GroupBusy(Conflict):
+    group: str
+    session: str
+    code = "group-busy"
+    cause_template = "group {e.group} is being backed up by session {e.session}"
+    remedy_template = "wait until it has ended, or abort it"
+
+
+@dataclass(eq=False)
+class VmBusy(Conflict):
+    vm: str
+    holder: str
+    code = "vm-busy"
+    cause_template = "VM {e.vm} already belongs to {e.holder}"
+    remedy_template = "give each VM a unique name and back it up in one session at a time"
+
+
+@dataclass(eq=False)
+class SessionCommitted(Conflict):
+    session: str
+    code = "session-committed"
+    cause_template = "session {e.session} is committed and cannot be aborted"
+    remedy_template = "its restore point is complete; nothing needs to be done"
+
+
+@dataclass(eq=False)
+class StepUnexpected(Conflict):
+    host: str
+    step: str
+    state: str
+    code = "step-unexpected"
+    cause_template = "participant {e.host} sent the step {e.step} while it is {e.state}"
+    remedy_template = "run one participant per host and session, and follow the orders it is given"
+
+
+@dataclass(eq=False)
+class TransitionRefused(Conflict):
+    subject: str
+    current: str
+    target: str
+    code = "transition-refused"
+    cause_template = "{e.subject} cannot go from {e.current} to {e.target}"
+    remedy_template = "follow the orders that the receiver gives"
+
+
+@dataclass(eq=False)
+class TokenExists(Conflict):
+    token: str
+    code = "token-exists"
+    cause_template = "there already is a token named {e.token}"
+    remedy_template = "choose another name, or revoke that token first"
+
+
+@dataclass(eq=False)
+class TargetExists(Conflict):
+    """A restore would replace a file and was not told to."""
+
+    path: str
+    code = "target-exists"
+    cause_template = "the file {e.path} already exists"
+    remedy_template = "restore into another directory, or replace it with --force"
+
+
+@dataclass(eq=False)
+class TargetInUse(Conflict):
+    """A process has the file open, as QEMU's lock on it tells."""
+
+    path: str
+    code = "target-in-use"
+    cause_template = "the file {e.path} is in use by a VM or another process"
+    remedy_template = "stop what uses it, or restore into another directory"

@@ -1,0 +1,82 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Errors about requests that cannot be right at any time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from livebackup_receiver.errors.base import ReceiverError
+
+
+class Refused(ReceiverError):
+    """The request cannot be right at any time."""
+
+    http_status = 422
+    exit_code = 7
+
+
+@dataclass(eq=False)
+class BodyInvalid(Refused):
+    where: str
+    problem: str
+    code = "body-invalid"
+    cause_template = "{e.where}: {e.problem}"
+    remedy_template = "compare the request with /openapi.json"
+
+
+@dataclass(eq=False)
+class NameInvalid(Refused):
+    kind: str
+    name: str
+    code = "name-invalid"
+    cause_template = "{e.kind} {e.name!r} is not usable as a name of a directory"
+    remedy_template = (
+        "use at most 100 letters, digits, dots, dashes and underscores, beginning with none of .-"
+    )
+
+
+@dataclass(eq=False)
+class HostUnknown(Refused):
+    host: str
+    session: str
+    code = "host-unknown"
+    cause_template = "host {e.host} is not one of the hosts of session {e.session}"
+    remedy_template = "open the session with all its hosts"
+
+
+@dataclass(eq=False)
+class NoVms(Refused):
+    host: str
+    code = "no-vms"
+    cause_template = "host {e.host} reports no VM"
+    remedy_template = "start its VMs, or take the host out of the group"
+
+
+@dataclass(eq=False)
+class NoTrackedDisk(Refused):
+    vm: str
+    code = "no-tracked-disk"
+    cause_template = "VM {e.vm}: no disk is tracked"
+    remedy_template = "run livebackup.qemu.tracking for it first"
+
+
+@dataclass(eq=False)
+class FormatUnsupported(Refused):
+    vm: str
+    disk: str
+    format: str
+    code = "format-unsupported"
+    cause_template = "VM {e.vm}: disk {e.disk} has the format {e.format}, which cannot be backed up"
+    remedy_template = "convert it to qcow2 or raw, or stop tracking it"
+
+
+@dataclass(eq=False)
+class TargetUnwritable(Refused):
+    """The directory of a restore cannot be made or written."""
+
+    path: str
+    problem: str
+    code = "target-unwritable"
+    cause_template = "{e.path} cannot be written ({e.problem})"
+    remedy_template = "name a directory that this user may write"

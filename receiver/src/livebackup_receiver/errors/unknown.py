@@ -1,0 +1,83 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Errors about names that stand for nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from livebackup_receiver.errors.base import ReceiverError
+
+
+class Unknown(ReceiverError):
+    """Something was named that does not exist."""
+
+    http_status = 404
+    exit_code = 5
+
+
+@dataclass(eq=False)
+class SessionUnknown(Unknown):
+    session: str
+    code = "session-unknown"
+    cause_template = "session {e.session} does not exist"
+    remedy_template = "list the sessions with GET /api/v1/sessions"
+
+
+@dataclass(eq=False)
+class PointUnknown(Unknown):
+    point: str
+    code = "point-unknown"
+    cause_template = "point {e.point} does not exist"
+    remedy_template = "list the points with `livebackup-receiver points` or GET /api/v1/points"
+
+
+@dataclass(eq=False)
+class GroupUnknown(Unknown):
+    group: str
+    code = "group-unknown"
+    cause_template = "group {e.group} has never been backed up here"
+    remedy_template = "list the groups with GET /api/v1/groups"
+
+
+@dataclass(eq=False)
+class VmUnknown(Unknown):
+    vm: str
+    where: str = "this receiver"
+    code = "vm-unknown"
+    cause_template = "VM {e.vm} is not in {e.where}"
+    remedy_template = "list the points with GET /api/v1/points to see the names of their VMs"
+
+
+@dataclass(eq=False)
+class DiskUnknown(Unknown):
+    vm: str
+    disk: str
+    where: str
+    code = "disk-unknown"
+    cause_template = "disk {e.disk} of VM {e.vm} is not in {e.where}"
+    remedy_template = "look at the point's disks with GET /api/v1/points/<id>"
+
+
+@dataclass(eq=False)
+class ExportUnknown(Unknown):
+    export: str
+    code = "export-unknown"
+    cause_template = "export {e.export} does not exist or has expired"
+    remedy_template = "make a new one with POST /api/v1/points/<id>/exports"
+
+
+@dataclass(eq=False)
+class TokenUnknown(Unknown):
+    token: str
+    code = "token-unknown"
+    cause_template = "there is no token named {e.token}"
+    remedy_template = "list the tokens with `livebackup-receiver token list`"
+
+
+@dataclass(eq=False)
+class RouteUnknown(Unknown):
+    path: str
+    code = "route-unknown"
+    cause_template = "{e.path} is no route of this receiver"
+    remedy_template = "see the routes in /openapi.json"

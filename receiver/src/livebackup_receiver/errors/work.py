@@ -1,0 +1,105 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Errors about what the receiver does: programs, layers, room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from livebackup_receiver.errors.base import ReceiverError
+
+
+@dataclass(eq=False)
+class StoreFull(ReceiverError):
+    """Less room than the session needs; sizes in bytes."""
+
+    store: str
+    need_bytes: int
+    free_bytes: int
+    code = "store-full"
+    http_status = 507
+    exit_code = 8
+    cause_template = "the store {e.store} needs {e.need_bytes:,} bytes free and has {e.free_bytes:,}"
+    remedy_template = "free space in it or make it larger, then run the backup again"
+
+
+@dataclass(eq=False)
+class TargetFull(ReceiverError):
+    """Less room than a restore needs; sizes in bytes."""
+
+    directory: str
+    need_bytes: int
+    free_bytes: int
+    code = "target-full"
+    http_status = 507
+    exit_code = 8
+    cause_template = (
+        "the restore needs {e.need_bytes:,} bytes in {e.directory}, which has {e.free_bytes:,} free"
+    )
+    remedy_template = "free space there, or restore into another directory"
+
+
+@dataclass(eq=False)
+class CommandFailed(ReceiverError):
+    """A child process ended with an error; ``stderr`` is its last output."""
+
+    command: str
+    returncode: int
+    stderr: str
+    code = "command-failed"
+    exit_code = 9
+    cause_template = "`{e.command}` ended with {e.returncode}: {e.last_words}"
+    remedy_template = "run it by hand to see more"
+
+    @property
+    def last_words(self) -> str:
+        """The last line of stderr, where programs say what is wrong."""
+        return self.stderr.strip().rpartition("\n")[2] or "no message"
+
+
+@dataclass(eq=False)
+class CommandTimedOut(CommandFailed):
+    timeout_s: float
+    code = "command-timed-out"
+    cause_template = "`{e.command}` was killed after {e.timeout_s:g} seconds"
+    remedy_template = "look for a hung disk or process"
+
+
+@dataclass(eq=False)
+class StorageDaemonFailed(ReceiverError):
+    """The storage daemon of a session did not do what it was asked."""
+
+    daemon: str
+    action: str
+    problem: str
+    code = "storage-daemon-failed"
+    exit_code = 9
+    cause_template = "the storage daemon of {e.daemon} could not {e.action}: {e.problem}"
+    remedy_template = "run the backup again, and look at the receiver's log if it fails again"
+
+
+@dataclass(eq=False)
+class NoPortFree(StorageDaemonFailed):
+    code = "no-port-free"
+    http_status = 503
+    remedy_template = "wait until a session or export has ended, or widen nbd_ports"
+
+
+@dataclass(eq=False)
+class LayerDamaged(ReceiverError):
+    path: str
+    problem: str
+    code = "layer-damaged"
+    exit_code = 10
+    cause_template = "the layer {e.path} is damaged: {e.problem}"
+    remedy_template = "check the disk it lies on, then run the backup again"
+
+
+@dataclass(eq=False)
+class ManifestInvalid(ReceiverError):
+    path: str
+    problem: str
+    code = "manifest-invalid"
+    exit_code = 10
+    cause_template = "the manifest {e.path} cannot be read: {e.problem}"
+    remedy_template = "restore it from a copy of the store, or remove it together with its layer"
