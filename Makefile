@@ -19,6 +19,8 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(BUILD)/collections
 export ANSIBLE_NOCOWS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# The lab makes namespaces and mounts. PATH is named again because sudo has its own.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env env PATH="$(PATH)")
 PYTEST = pytest --junitxml=$(RESULTS)/$@.xml $(PYTEST_ARGS)
 PIP_COMPILE = CUSTOM_COMPILE_COMMAND="make lock" pip-compile --quiet --generate-hashes --allow-unsafe \
 	--strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
@@ -69,8 +71,8 @@ $(STAMPS)/wheelhouse: $(RECEIVER_SOURCES) $(STAMPS)/wheels
 
 LINTS := lint-ruff lint-mypy lint-ansible lint-yaml lint-docs lint-changelog lint-licences
 MOLECULE := $(SCENARIOS:%=molecule-%)
-# in this order: what fails soonest comes first
-SECTIONS := $(LINTS) test-unit test-receiver sanity test-lab $(MOLECULE) test-integration
+# In this order: what fails soonest comes first.
+SECTIONS := $(LINTS) test-unit test-receiver sanity test-qemu test-lab $(MOLECULE) test-integration
 
 .PHONY: test
 test: setup ## Everything below, with one summary at the end
@@ -84,20 +86,24 @@ test-unit: setup ## The collection's pure parts, and what the repository promise
 test-receiver: setup ## The receiver, against real storage daemons
 	$(PYTEST) receiver/tests
 
+.PHONY: test-qemu
+test-qemu: setup ## The modules, against real QEMU processes and a real receiver
+	$(AS_ROOT) $(PYTEST) tests/qemu
+
 .PHONY: test-lab
 test-lab: setup ## The lab's own hosts and guests
-	$(PYTEST) tests/lab
+	$(AS_ROOT) $(PYTEST) tests/lab
 
 .PHONY: test-integration
 test-integration: setup ## Real VMs on the lab's hosts, faults included; the playbooks as AWX starts them
-	$(PYTEST) tests/integration tests/runner
+	$(AS_ROOT) $(PYTEST) tests/integration tests/runner
 
 .PHONY: molecule
 molecule: $(MOLECULE) ## The roles, deployed twice and verified on the lab's hosts
 
 .PHONY: $(MOLECULE)
 $(MOLECULE): molecule-%: setup
-	python tests/tools/run_scenario.py $*
+	$(AS_ROOT) python tests/tools/run_scenario.py $*
 
 .PHONY: sanity
 sanity: setup ## ansible-test sanity on the files of the checkout
@@ -133,23 +139,23 @@ lint-licences: setup
 
 .PHONY: demo
 demo: setup ## Back up a group of VMs on three hosts, break things, restore; on this machine alone
-	python -m demo
+	$(AS_ROOT) python -m demo
 
 .PHONY: bench
 bench: setup ## Measure; SECTION=name for one part
-	python -m bench $(SECTION)
+	$(AS_ROOT) python -m bench $(SECTION)
 
 .PHONY: lab-up
 lab-up: setup ## Boot the lab: two hypervisors with VMs, one receiver
-	python -m lab up
+	$(AS_ROOT) python -m lab up
 
 .PHONY: lab-down
 lab-down: setup ## Remove the lab without a trace
-	python -m lab down
+	$(AS_ROOT) python -m lab down
 
 .PHONY: lab-status
 lab-status: setup ## What runs in the lab
-	python -m lab status
+	$(AS_ROOT) python -m lab status
 
 ## Writing ------------------------------------------------------------------------------------
 
@@ -169,4 +175,5 @@ lock: ## Compile the lock files anew (needs a .venv with pip-tools)
 
 .PHONY: clean
 clean: ## Remove everything that setup and the tests made
-	rm -rf $(BUILD) $(VENV)
+	-$(AS_ROOT) python -m lab down --all
+	$(AS_ROOT) rm -rf $(BUILD) $(VENV)

@@ -17,6 +17,7 @@ VERBS = (
     "test",
     "test-integration",
     "test-lab",
+    "test-qemu",
     "test-receiver",
     "test-unit",
 )

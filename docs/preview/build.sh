@@ -8,7 +8,7 @@ target=$1
 source="$target/rst"
 
 rm -rf "$target"
-mkdir -p "$source"
+(umask 077; mkdir -p "$source/collections/livebackup/qemu")
 cp "$here/conf.py" "$here/index.rst" "$source"
 antsibull-docs --config-file "$here/antsibull-docs.cfg" collection --use-current --fail-on-error --squash-hierarchy \
     --no-indexes --no-breadcrumbs --dest-dir "$source/collections/livebackup/qemu" livebackup.qemu

@@ -66,7 +66,8 @@ def settings_of(params: dict[str, Any]) -> Settings:
     """The options of the module as the participant wants them. Raises OptionError."""
     if 0 < params["speed"] < SPEED_MINIMUM:
         raise OptionError(
-            f"speed {params['speed']} is too low; give at least {SPEED_MINIMUM} bytes per second, or 0 for no limit.",
+            f"speed {params['speed']} is too low; give at least {SPEED_MINIMUM} bytes per second, or 0 for "
+            "no limit.",
             speed=params["speed"],
         )
     return Settings(
@@ -97,9 +98,13 @@ async def _take_part(
     params: dict[str, Any], settings: Settings, receiver: Receiver, watchdog: Watchdog, policy: str
 ) -> dict[str, Any]:
     async with _discovery.discovered(params["qmp_sockets"], params["qmp_timeout"]) as discovery:
-        participant = Participant(
-            settings, receiver, watchdog, find=lambda: chosen(params, discovery), members=Members(policy)
-        )
+
+        async def find() -> list[Monitor]:
+            monitors = chosen(params, discovery)
+            await discovery.keep_only(monitors)
+            return monitors
+
+        participant = Participant(settings, receiver, watchdog, find, members=Members(policy))
         try:
             await participant.run()
         except LivebackupError as error:
@@ -110,7 +115,9 @@ async def _take_part(
             "session": settings.session,
             "point": settings.session,
             "vms": [member_result(member, participant.plan) for member in participant.members.present],
-            "failed_vms": [{"vm": member.name, "msg": error.message} for member, error in participant.members.failed],
+            "failed_vms": [
+                {"vm": member.name, "msg": error.message} for member, error in participant.members.failed
+            ],
             "warnings": participant.warnings,
         }
 

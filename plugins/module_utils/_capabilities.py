@@ -28,5 +28,7 @@ def capabilities_of(schema: list[dict[str, Any]]) -> frozenset[str]:
         variant["case"]: {member["name"] for member in by_name[variant["type"]].get("members", [])}
         for variant in by_name[by_name["blockdev-add"]["arg-type"]]["variants"]
     }
-    found = {name for name, (driver, member) in DRIVER_FEATURES.items() if member in drivers.get(driver, set())}
+    found = {
+        name for name, (driver, member) in DRIVER_FEATURES.items() if member in drivers.get(driver, set())
+    }
     return frozenset(found | {command for command in COMMANDS if command in by_name})

@@ -28,7 +28,9 @@ class Transport:
     @classmethod
     def from_api(cls, host: str, transport: dict[str, Any]) -> Transport:
         """From the receiver's ``transport`` object; the host is the one of the receiver's URL."""
-        return cls(host=host, port=transport["port"], username=transport["psk_username"], key=transport["psk_key"])
+        return cls(
+            host=host, port=transport["port"], username=transport["psk_username"], key=transport["psk_key"]
+        )
 
 
 @contextlib.contextmanager

@@ -134,7 +134,8 @@ async def run_hook(command: str, timeout: float, session: str, members: list[Mem
         )
     except ProgramFailed as error:
         raise HookFailed(
-            f"The cut_hook failed, so the VMs {names} were resumed and the backup was given up: {error.message}",
+            f"The cut_hook failed, so the VMs {names} were resumed and the backup was given up: "
+            f"{error.message}",
             **error.facts,
         ) from error
 
@@ -145,7 +146,8 @@ async def measure(member: Member) -> None:
     The filter forbids resizing from the cut on. Raises DiskBusy, MonitorError.
     """
     nodes = {
-        node["node-name"]: node for node in await member.monitor.execute("query-named-block-nodes", {"flat": True})
+        node["node-name"]: node
+        for node in await member.monitor.execute("query-named-block-nodes", {"flat": True})
     }
     for plan in member.plans:
         disk, size = plan.disk, nodes[plan.disk.node]["image"]["virtual-size"]

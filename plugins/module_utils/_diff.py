@@ -27,5 +27,5 @@ class DifferenceTracker:
         return self._before != self._after
 
     def diff(self) -> dict[str, Any]:
-        """As ``diff`` of exit_json wants it."""
+        """As a module returns it under ``diff``."""
         return {"before": self._before, "after": self._after}

@@ -42,6 +42,11 @@ class Discovery:
     unreachable: dict[str, MonitorError] = field(default_factory=dict)
     conflicts: list[OptionError] = field(default_factory=list)
 
+    async def keep_only(self, wanted: list[Monitor]) -> None:
+        """Hang up on all others, whose sockets somebody else may want while we work."""
+        others = [monitor for monitor in self.monitors.values() if monitor not in wanted]
+        await asyncio.gather(*(monitor.close() for monitor in others))
+
 
 @contextlib.asynccontextmanager
 async def discovered(patterns: list[str], timeout: float) -> AsyncIterator[Discovery]:
@@ -52,7 +57,9 @@ async def discovered(patterns: list[str], timeout: float) -> AsyncIterator[Disco
     async with contextlib.AsyncExitStack() as stack:
         discovery = Discovery()
         sockets = expand(patterns)
-        results = await asyncio.gather(*(_open(socket, timeout) for socket in sockets), return_exceptions=True)
+        results = await asyncio.gather(
+            *(_open(socket, timeout) for socket in sockets), return_exceptions=True
+        )
         for result in results:
             if isinstance(result, Monitor):
                 stack.push_async_callback(result.close)
@@ -126,7 +133,8 @@ def _missing(discovery: Discovery, name: str) -> Exception:
         )
     known = ", ".join(sorted(discovery.monitors)) or "none"
     return VmUnknown(
-        f"No QMP socket of this host belongs to VM {name} (found: {known}); start the VM or correct qmp_sockets.",
+        f"No QMP socket of this host belongs to VM {name} (found: {known}); start the VM or correct "
+        "qmp_sockets.",
         vm=name,
     )
 
@@ -184,7 +192,8 @@ def disks_of(
     for name in names:
         if names.count(name) > 1:
             raise VmUnsupported(
-                f"VM {vm}: two disks would both be called {name}; give their devices an id in the QEMU command line.",
+                f"VM {vm}: two disks would both be called {name}; give their devices an id in the QEMU "
+                "command line.",
                 vm=vm,
                 disk=name,
             )

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from ansible_collections.livebackup.qemu.plugins.module_utils._channel import Channel
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import LivebackupError
 from ansible_collections.livebackup.qemu.plugins.module_utils._pause import Pause
+from ansible_collections.livebackup.qemu.plugins.module_utils._plan import DiskPlan
 from ansible_collections.livebackup.qemu.plugins.module_utils._qmp import Monitor
-from ansible_collections.livebackup.qemu.plugins.module_utils._transactions import DiskPlan
 from ansible_collections.livebackup.qemu.plugins.module_utils._vm import Vm
 
 Item = TypeVar("Item")

@@ -19,6 +19,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils import (
     _cut,
     _discovery,
     _names,
+    _plan,
     _reconcile,
     _report,
     _suitability,
@@ -37,10 +38,11 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._pause import Paus
 from ansible_collections.livebackup.qemu.plugins.module_utils._qmp import Monitor
 from ansible_collections.livebackup.qemu.plugins.module_utils._receiver import Receiver
 from ansible_collections.livebackup.qemu.plugins.module_utils._steps import Answer, Dialogue, Report
-from ansible_collections.livebackup.qemu.plugins.module_utils._transactions import DiskPlan
 from ansible_collections.livebackup.qemu.plugins.module_utils._watchdog import Watchdog
 
 PROGRESS_SECONDS = 1.0
+# for telling a receiver that may be the very cause of the failure
+FAREWELL_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Participant:
     settings: Settings
     receiver: Receiver
     watchdog: Watchdog
-    find: Callable[[], list[Monitor]]
+    find: Callable[[], Awaitable[list[Monitor]]]
     monitors: list[Monitor] = field(default_factory=list)
     members: Members = field(default_factory=Members)
     channels: list[Channel] = field(default_factory=list)
@@ -118,7 +120,7 @@ async def carry_out(participant: Participant, answer: Answer, last: Report) -> R
 async def join(participant: Participant) -> Report:
     """Put the VMs in order, check them, and claim them for the session."""
     receiver, settings = participant.receiver, participant.settings
-    monitors = participant.find()
+    monitors = await participant.find()
     vms = await together(monitors, _discovery.inspect)
     for vm in vms:
         await asyncio.to_thread(_reconcile.refuse_owned, receiver, vm, settings.session)
@@ -143,7 +145,7 @@ async def prepare(participant: Participant, answer: Answer) -> Report:
     plan = participant.plan = answer.plan or {}
     for member in participant.members.present:
         require_consistency(member, plan["consistency"])
-        member.plans = disk_plans(member, plan)
+        member.plans = _plan.disk_plans(member.vm, plan)
     settings = participant.settings
     carrier = _transfer.Carrier(
         Transport.from_api(participant.receiver.host, plan["transport"]),
@@ -155,15 +157,6 @@ async def prepare(participant: Participant, answer: Answer) -> Report:
     await participant.members.do(lambda member: _transfer.attach_targets(member, carrier))
     await asyncio.to_thread(_cut.flush_images, participant.members.present)
     return Report("prepared")
-
-
-def disk_plans(member: Member, plan: dict[str, Any]) -> list[DiskPlan]:
-    """The receiver's plan for the disks of one VM. Raises DiskUnknown."""
-    disks = [disk for vm in plan["vms"] if vm["vm"] == member.name for disk in vm["disks"]]
-    return [
-        DiskPlan(member.vm.disk(disk["disk"]), index, plan["point"], disk["parent"], disk["export"])
-        for index, disk in enumerate(disks)
-    ]
 
 
 def require_consistency(member: Member, consistency: str) -> None:
@@ -189,7 +182,9 @@ async def stop(participant: Participant, dummy: Answer) -> Report:
 async def cut(participant: Participant, dummy: Answer) -> Report:
     """Capture all disks and let the VMs run again."""
     settings = participant.settings
-    await participant.window.cut(settings.session, settings.cut_hook, settings.cut_hook_timeout, settings.cbw_timeout)
+    await participant.window.cut(
+        settings.session, settings.cut_hook, settings.cut_hook_timeout, settings.cbw_timeout
+    )
     await participant.window.close()
     await participant.members.do(_cut.measure)
     return Report("cut", {"vms": [cut_facts(member) for member in participant.members.present]})
@@ -276,7 +271,9 @@ async def _verdicts(participant: Participant) -> dict[str, _reconcile.Verdict]:
     # without a verdict the checkpoint bitmaps stay; the next run asks again
     try:
         vms = await together(participant.monitors, _discovery.inspect)
-        return await asyncio.to_thread(_reconcile.verdicts, participant.receiver, participant.settings.host, vms)
+        return await asyncio.to_thread(
+            _reconcile.verdicts, participant.receiver, participant.settings.host, vms
+        )
     except LivebackupError as error:
         participant.warnings.append(str(error))
         return {}
@@ -291,11 +288,10 @@ async def clean_up(participant: Participant, error: BaseException) -> None:
     participant.receiver = participant.receiver.again()
     dialogue = Dialogue(participant.receiver, participant.settings.session, participant.settings.host)
     if not isinstance(error, SessionAborted):
-        await _attempt(
-            participant, dialogue.say(Report("failed", {"reason": str(error).rstrip(".") or type(error).__name__}), 0)
-        )
-    removed = await put_in_order(participant)
-    await _attempt(participant, dialogue.say(Report("finished", {"removed": removed}), 0))
+        failed = Report("failed", {"reason": str(error).rstrip(".") or type(error).__name__})
+        await _attempt(participant, dialogue.say_within(failed, FAREWELL_SECONDS))
+    finished = Report("finished", {"removed": await put_in_order(participant)})
+    await _attempt(participant, dialogue.say_within(finished, FAREWELL_SECONDS))
 
 
 async def _attempt(participant: Participant, act: Awaitable[Any]) -> None:

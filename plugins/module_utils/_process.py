@@ -64,7 +64,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 def _failed(argv: Sequence[str], rc: int | None, reason: str) -> ProgramFailed:
     command = shlex.join(argv)
     return ProgramFailed(
-        f"The command `{command}` failed: {reason or f'it ended with status {rc}'}; run it by hand to see more.",
+        f"The command `{command}` failed: {reason or f'it ended with status {rc}'}; run it by hand to see "
+        "more.",
         argv=list(argv),
         rc=rc,
         reason=reason,

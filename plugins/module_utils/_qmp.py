@@ -61,7 +61,8 @@ class Monitor:
         Raises CommandRefused if QEMU says no, MonitorLost if the connection ended (the command may or may
         not have been executed), MonitorSilent if there was no answer within ``timeout`` seconds.
         """
-        self.sent.append({"execute": command, **({"arguments": arguments} if arguments else {})})
+        if not command.startswith("query-"):
+            self.sent.append({"execute": command, **({"arguments": arguments} if arguments else {})})
         try:
             return await asyncio.wait_for(self._client.execute(command, arguments), timeout)
         except ExecuteError as error:
@@ -161,7 +162,9 @@ def _owner(stream: sockets.socket) -> tuple[int, int]:
 def _connect_error(socket: str, error: Exception) -> MonitorError:
     cause = getattr(error, "exc", error)
     if isinstance(cause, FileNotFoundError):
-        return SocketAbsent(f"QMP socket {socket} does not exist; start the VM or correct qmp_sockets.", socket=socket)
+        return SocketAbsent(
+            f"QMP socket {socket} does not exist; start the VM or correct qmp_sockets.", socket=socket
+        )
     if isinstance(cause, ConnectionRefusedError):
         return VmNotRunning(
             f"The VM of QMP socket {socket} is not running: nobody listens there; start the VM.",
@@ -175,6 +178,7 @@ def _connect_error(socket: str, error: Exception) -> MonitorError:
             socket=socket,
         )
     return MonitorError(
-        f"QMP socket {socket} cannot be used: {cause}; check that it is a QMP socket and that this user may open it.",
+        f"QMP socket {socket} cannot be used: {cause}; check that it is a QMP socket and that this user may "
+        "open it.",
         socket=socket,
     )

@@ -158,7 +158,8 @@ def decode(status: int, data: bytes, url: str) -> dict[str, Any]:
         raise ReceiverRefused(error["message"], code=error["code"], status=status)
     except (ValueError, KeyError, TypeError) as error:
         raise ReceiverError(
-            f"What answers at {url} is not a Livebackup receiver (HTTP status {status}); correct receiver_url.",
+            f"What answers at {url} is not a Livebackup receiver (HTTP status {status}); correct "
+            "receiver_url.",
             receiver_url=url,
             status=status,
         ) from error

@@ -123,7 +123,9 @@ async def _end_jobs(monitor: Monitor, vm: Vm) -> None:
         # a cancelled job still waits for the answers of a receiver that may hang
         for node in vm.nodes:
             if _names.node_kind(node) == "nbd":
-                await monitor.unless_refused("yank", {"instances": [{"type": "block-node", "node-name": node}]})
+                await monitor.unless_refused(
+                    "yank", {"instances": [{"type": "block-node", "node-name": node}]}
+                )
         for job in running:
             await monitor.unless_refused("job-cancel", {"id": job})
         await _wait_concluded(monitor, running)

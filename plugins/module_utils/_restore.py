@@ -123,7 +123,9 @@ def exported(receiver: Receiver, params: dict[str, Any], targets: list[Target]) 
     transport = Transport.from_api(receiver.host, answer["transport"])
     try:
         with _credentials.key_directory(transport) as directory:
-            yield {disk["disk"]: _images.Export(disk["export"], transport, directory) for disk in answer["disks"]}
+            yield {
+                disk["disk"]: _images.Export(disk["export"], transport, directory) for disk in answer["disks"]
+            }
     finally:
         # an export nobody uses expires by itself
         with contextlib.suppress(ReceiverError):
@@ -136,7 +138,9 @@ async def _restore_all(targets: list[Target], exports: dict[str, _images.Export]
         await _restore_one(target, exports[target.disk], image_format)
 
 
-async def _require_space(targets: list[Target], exports: dict[str, _images.Export], image_format: str) -> None:
+async def _require_space(
+    targets: list[Target], exports: dict[str, _images.Export], image_format: str
+) -> None:
     needed = sum([await _images.measure(exports[target.disk], image_format) for target in targets])
     directory = os.path.dirname(targets[0].path)
     status = os.statvfs(directory)

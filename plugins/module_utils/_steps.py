@@ -67,5 +67,7 @@ class Dialogue:
 
     async def _post(self, report: Report, wait: float, timeout: float | None) -> Answer:
         body = {"step": report.step, "facts": report.facts, "wait_s": round(wait, 3)}
-        answer = await asyncio.to_thread(self._receiver.post, self._path, body, timeout=timeout or wait + 10.0)
+        answer = await asyncio.to_thread(
+            self._receiver.post, self._path, body, timeout=timeout or wait + 10.0
+        )
         return Answer(answer["order"], answer.get("reason"), answer.get("plan"))

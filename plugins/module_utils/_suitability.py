@@ -34,7 +34,9 @@ def check_vm(vm: Vm) -> None:
         )
     tracked = [disk for disk in vm.disks if _bitmaps.is_tracked(disk)]
     if not tracked:
-        raise NotTracked(f"VM {vm.name}: no disk is tracked; run livebackup.qemu.tracking for it first.", vm=vm.name)
+        raise NotTracked(
+            f"VM {vm.name}: no disk is tracked; run livebackup.qemu.tracking for it first.", vm=vm.name
+        )
     for disk in tracked:
         check_disk(vm, disk)
         check_free(vm, disk)

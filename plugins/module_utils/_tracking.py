@@ -181,7 +181,9 @@ def result(vms: list[Vm], plans: list[list[Change]], commands: list[dict[str, An
     reports = []
     for vm, changes in zip(vms, plans, strict=True):
         for change in changes:
-            names = [[bitmap_line(bitmap) for bitmap in disk.bitmaps] for disk in (change.disk, change.after())]
+            names = [
+                [bitmap_line(bitmap) for bitmap in disk.bitmaps] for disk in (change.disk, change.after())
+            ]
             tracker.compare(f"{vm.name}/{change.disk.name}", *names)
         reports.append({"vm": vm.name, "disks": [_report.disk_info(change.after()) for change in changes]})
     return {"changed": tracker.changed, "diff": tracker.diff(), "vms": reports, "qmp_commands": commands}

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.livebackup.qemu.plugins.module_utils import _bitmaps, _names
-from ansible_collections.livebackup.qemu.plugins.module_utils._vm import Bitmap, Disk
+from ansible_collections.livebackup.qemu.plugins.module_utils._plan import DiskPlan
+from ansible_collections.livebackup.qemu.plugins.module_utils._vm import Bitmap
 
 Action = dict[str, Any]
 
@@ -17,23 +17,9 @@ Action = dict[str, Any]
 CBW_TIMEOUTS = range(1, 5)
 
 
-@dataclass(frozen=True)
-class DiskPlan:
-    """What the receiver decided for one disk; ``parent`` is None for a full backup."""
-
-    disk: Disk
-    index: int
-    point: str
-    parent: str | None = None
-    export: str = ""
-
-    @property
-    def incremental(self) -> bool:
-        """Whether only what was written since ``parent`` is copied."""
-        return self.parent is not None
-
-
-def bitmap_add(node: str, name: str, *, granularity: int, persistent: bool = False, disabled: bool = False) -> Action:
+def bitmap_add(
+    node: str, name: str, *, granularity: int, persistent: bool = False, disabled: bool = False
+) -> Action:
     """Action ``block-dirty-bitmap-add``."""
     data: dict[str, Any] = {"node": node, "name": name, "granularity": granularity}
     if persistent:

@@ -28,7 +28,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
     TransferError,
 )
 from ansible_collections.livebackup.qemu.plugins.module_utils._member import Member
-from ansible_collections.livebackup.qemu.plugins.module_utils._transactions import DiskPlan
+from ansible_collections.livebackup.qemu.plugins.module_utils._plan import DiskPlan
 from ansible_collections.livebackup.qemu.plugins.module_utils._watchdog import Watchdog
 
 
@@ -72,9 +72,13 @@ async def attach_targets(member: Member, carrier: Carrier) -> None:
     """
     monitor = member.monitor
     with _credentials.key_directory(carrier.transport, monitor.owner) as directory:
-        await monitor.execute("object-add", _credentials.credentials(carrier.transport, _names.PSK, directory))
+        await monitor.execute(
+            "object-add", _credentials.credentials(carrier.transport, _names.PSK, directory)
+        )
     for plan in member.plans:
-        await _scratch.attach(monitor, index=plan.index, size=plan.disk.virtual_size, directory=carrier.scratch_dir)
+        await _scratch.attach(
+            monitor, index=plan.index, size=plan.disk.virtual_size, directory=carrier.scratch_dir
+        )
         await _attach_receiver(member, plan, carrier)
 
 
@@ -110,7 +114,9 @@ async def look(member: Member) -> list[Progress]:
 def _progress(member: Member, plan: DiskPlan, job: dict[str, Any] | None) -> Progress:
     channel = member.channels[plan.index]
     if job is None or job.get("error"):
-        raise failure(member.name, plan.disk.name, "it was dismissed" if job is None else job["error"], channel.stalled)
+        raise failure(
+            member.name, plan.disk.name, "it was dismissed" if job is None else job["error"], channel.stalled
+        )
     ended = job["status"] == "concluded"
     if ended:
         channel.rest()
@@ -140,7 +146,9 @@ def failure(vm: str, disk: str, reason: str, stalled: bool) -> TransferError:
             f"slow; give scratch_dir more room or a faster file system.",
             **facts,
         )
-    return TransferError(f"VM {vm}: the transfer of disk {disk} failed: {reason}; see the receiver's log.", **facts)
+    return TransferError(
+        f"VM {vm}: the transfer of disk {disk} failed: {reason}; see the receiver's log.", **facts
+    )
 
 
 async def next_event(members: list[Member], timeout: float) -> None:

@@ -107,4 +107,6 @@ class Vm:
             if disk.name == name:
                 return disk
         names = ", ".join(disk.name for disk in self.disks) or "none"
-        raise DiskUnknown(f"VM {self.name} has no disk {name}; its disks are: {names}.", vm=self.name, disk=name)
+        raise DiskUnknown(
+            f"VM {self.name} has no disk {name}; its disks are: {names}.", vm=self.name, disk=name
+        )

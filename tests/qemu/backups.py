@@ -46,7 +46,9 @@ def fail(machine: Machine, receiver: ReceiverProcess, session: str, **options: A
 
 def back_up_exactly(machine: Machine, receiver: ReceiverProcess, **options: Any) -> dict[str, Any]:
     """Back a VM up and compare every layer with a copy of the images made in the stop window."""
-    copies = {image.name: machine.directory / f"truth-{image.name}.{image.format}" for image in machine.images}
+    copies = {
+        image.name: machine.directory / f"truth-{image.name}.{image.format}" for image in machine.images
+    }
     copy = "; ".join(f"cp {machine.path(name)} {path}" for name, path in copies.items())
     result = back_up(machine, receiver, cut_hook=f"sh -c '{copy}'", **options)
     for name, truth in copies.items():

@@ -146,7 +146,9 @@ class Machine:
     def rounds_done(self) -> int:
         """How many rounds the guest has made, seen at its last disk's writes."""
         stats = self.command("query-blockstats")
-        return min((each["stats"]["wr_operations"] // 2 for each in stats if "vd-" in each["qdev"]), default=0)
+        return min(
+            (each["stats"]["wr_operations"] // 2 for each in stats if "vd-" in each["qdev"]), default=0
+        )
 
     def wait_writes(self, rounds: int = 3) -> None:
         """Wait until the guest has made some more rounds."""
@@ -187,7 +189,11 @@ class Machine:
     def devices(self) -> dict[str, str]:
         """Which node each disk's device uses."""
         blocks = self.command("query-block")
-        return {each["qdev"].split("/")[3]: each["inserted"]["node-name"] for each in blocks if "vd-" in each["qdev"]}
+        return {
+            each["qdev"].split("/")[3]: each["inserted"]["node-name"]
+            for each in blocks
+            if "vd-" in each["qdev"]
+        }
 
     def stop(self) -> None:
         """End QEMU in an orderly way, so that it stores its bitmaps."""
@@ -235,7 +241,17 @@ def heads(images: list[Path]) -> list[int]:
 def read(image: Path, count: int) -> bytes:
     """The first bytes of an image's content."""
     with tempfile.NamedTemporaryFile() as sector:
-        command = ["qemu-img", "dd", "-U", "-O", "raw", f"if={image}", f"of={sector.name}", "bs=512", "count=1"]
+        command = [
+            "qemu-img",
+            "dd",
+            "-U",
+            "-O",
+            "raw",
+            f"if={image}",
+            f"of={sector.name}",
+            "bs=512",
+            "count=1",
+        ]
         subprocess.run(command, check=True)
         return Path(sector.name).read_bytes()[:count]
 

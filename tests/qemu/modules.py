@@ -42,7 +42,12 @@ RUNNING: list[Running] = []
 
 def start(name: str, *, check: bool = False, **arguments: Any) -> Running:
     """Start a module."""
-    arguments = {**arguments, "_ansible_check_mode": check, "_ansible_diff": True, "_ansible_remote_tmp": "/tmp"}
+    arguments = {
+        **arguments,
+        "_ansible_check_mode": check,
+        "_ansible_diff": True,
+        "_ansible_remote_tmp": "/tmp",
+    }
     environment = {**os.environ, "PYTHONPATH": str(COLLECTIONS)}
     process = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("module_process.py")), name],

@@ -41,11 +41,24 @@ class ReceiverProcess:
     def __enter__(self) -> ReceiverProcess:
         self._write_config()
         for role in ("backup", "read", "restore"):
-            argv = [*_COMMAND, "token", "create", "--name", role, "--role", role, "--config", str(self._config)]
+            argv = [
+                *_COMMAND,
+                "token",
+                "create",
+                "--name",
+                role,
+                "--role",
+                role,
+                "--config",
+                str(self._config),
+            ]
             self.tokens[role] = self._run(argv).strip()
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*_COMMAND, "serve", "--config", str(self._config)], stdout=log, stderr=log, env=_environment()
+                [*_COMMAND, "serve", "--config", str(self._config)],
+                stdout=log,
+                stderr=log,
+                env=_environment(),
             )
         wait_for(self._healthy, "the receiver")
         return self
@@ -79,7 +92,9 @@ class ReceiverProcess:
         connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=60, context=context)
         try:
             headers = {"Authorization": f"Bearer {self.tokens[role]}", "Content-Type": "application/json"}
-            connection.request(method, f"/api/v1{path}", json.dumps(body) if body is not None else None, headers)
+            connection.request(
+                method, f"/api/v1{path}", json.dumps(body) if body is not None else None, headers
+            )
             return json.loads(connection.getresponse().read() or b"null")
         finally:
             connection.close()
@@ -129,7 +144,9 @@ class ReceiverProcess:
         """Process ids of its storage daemons."""
         assert self.process is not None
         output = subprocess.run(
-            ["pgrep", "-P", str(self.process.pid), "-f", "qemu-storage-daemon"], capture_output=True, text=True
+            ["pgrep", "-P", str(self.process.pid), "-f", "qemu-storage-daemon"],
+            capture_output=True,
+            text=True,
         )
         return [int(line) for line in output.stdout.split()]
 

@@ -71,7 +71,10 @@ def test_no_agent_is_asked_if_a_crash_consistent_point_will_do(
 def test_a_silent_agent_fails_the_session(vm: Machine, receiver: ReceiverProcess) -> None:
     session = receiver.open(consistency="filesystem")
     result = backups.fail(vm, receiver, session)
-    assert f"VM {vm.name}: the session wants its file systems frozen but its guest agent is silent" in result["msg"]
+    assert (
+        f"VM {vm.name}: the session wants its file systems frozen but its guest agent is silent"
+        in result["msg"]
+    )
     assert result["error"]["code"] == "agent-failed"
     assert receiver.wait_ended(session)["state"] == "aborted"
     assert vm.leftovers() == []
@@ -92,7 +95,9 @@ def test_an_agent_that_refuses_to_freeze(vm: Machine, channel: Path, receiver: R
     assert vm.leftovers() == []
 
 
-def test_an_agent_that_does_not_answer_the_freeze(vm: Machine, channel: Path, receiver: ReceiverProcess) -> None:
+def test_an_agent_that_does_not_answer_the_freeze(
+    vm: Machine, channel: Path, receiver: ReceiverProcess
+) -> None:
     with Agent(channel, deaf=(FREEZE,)) as agent:
         session = receiver.open(consistency="filesystem", stop_budget_s=3.0)
         result = backups.fail(vm, receiver, session)
@@ -116,7 +121,9 @@ def test_a_guest_that_stays_frozen_is_thawed_by_the_next_backup(
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_the_watchdog_thaws(vm: Machine, channel: Path, receiver: ReceiverProcess, number: signal.Signals) -> None:
+def test_the_watchdog_thaws(
+    vm: Machine, channel: Path, receiver: ReceiverProcess, number: signal.Signals
+) -> None:
     with Agent(channel) as agent:
         session = receiver.open(hosts=("hv1", "hv2"), consistency="filesystem", stop_budget_s=4.0)
         peer = Peer(receiver, session, f"other-of-{vm.name}")

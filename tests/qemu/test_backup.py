@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from backups import arguments, assert_same, back_up, back_up_exactly, levels, track
+from backups import arguments, assert_same, back_up, back_up_exactly, levels, start, track
 from conftest import MakeMachine
 from machine import MIB, Image, Machine, heads
 from modules import run, succeed
@@ -22,7 +22,7 @@ def test_full_and_increments_while_the_guest_writes(
     vm = make_machine(iothreads=iothreads)
     track(vm)
     parents: list[str | None] = [None]
-    for dummy in range(4)  # noqa: B007:
+    for _round in range(4):
         vm.wait_writes()
         result = back_up_exactly(vm, receiver)
         disks = result["vms"][0]["disks"]
@@ -45,7 +45,9 @@ def test_the_pause_is_measured_and_kept_with_the_point(vm: Machine, receiver: Re
     assert point["vms"][0]["consistency"] == "crash"
 
 
-def test_a_disk_added_later_gets_a_full_and_the_others_an_increment(vm: Machine, receiver: ReceiverProcess) -> None:
+def test_a_disk_added_later_gets_a_full_and_the_others_an_increment(
+    vm: Machine, receiver: ReceiverProcess
+) -> None:
     track(vm, disks=["vd-a"])
     assert levels(back_up(vm, receiver)) == {"vd-a": "full"}
     track(vm)
@@ -71,7 +73,9 @@ def test_a_killed_vm_gets_a_full_backup(vm: Machine, receiver: ReceiverProcess) 
     assert set(levels(back_up_exactly(vm, receiver)).values()) == {"incremental"}
 
 
-def test_raw_disks_are_incremental_until_the_vm_stops(make_machine: MakeMachine, receiver: ReceiverProcess) -> None:
+def test_raw_disks_are_incremental_until_the_vm_stops(
+    make_machine: MakeMachine, receiver: ReceiverProcess
+) -> None:
     vm = make_machine(images=(Image("a", "raw"), Image("b")))
     track(vm, transient=True)
     back_up_exactly(vm, receiver)
@@ -166,17 +170,36 @@ def test_a_vm_without_tracked_disk_fails_the_session(vm: Machine, receiver: Rece
     assert vm.leftovers() == []
 
 
-def test_two_vms_of_a_host_are_cut_at_one_instant(make_machine: MakeMachine, receiver: ReceiverProcess) -> None:
+def test_two_vms_of_a_host_are_cut_at_one_instant(
+    make_machine: MakeMachine, receiver: ReceiverProcess
+) -> None:
     first, second = make_machine(name="first"), make_machine(name="second")
     for machine in (first, second):
         track(machine)
         machine.wait_writes()
     marks = first.directory / "marks"
     # both guests must stand still while the hook runs
-    hook = f"sh -c 'cp {first.path('a')} {marks}1; cp {second.path('a')} {marks}2; echo $LIVEBACKUP_VMS > {marks}'"
+    copies = f"cp {first.path('a')} {marks}1; cp {second.path('a')} {marks}2"
+    hook = f"sh -c '{copies}; echo $LIVEBACKUP_VMS > {marks}'"
     result = back_up(first, receiver, qmp_sockets=[first.qmp, second.qmp], cut_hook=hook)
     assert marks.read_text().strip() == "first,second"
     for number, name in enumerate(("first", "second"), start=1):
         layer = receiver.layer(name, "vd-a", result["point"])
         compared = subprocess.run(["qemu-img", "compare", layer, f"{marks}{number}"], capture_output=True)
         assert compared.returncode == 0
+
+
+def test_a_backup_of_one_vm_leaves_the_sockets_of_the_others_free(
+    make_machine: MakeMachine, receiver: ReceiverProcess
+) -> None:
+    vm, other = make_machine(), make_machine(images=(Image("a"),), rounds=0)
+    track(vm)
+    vm.write("a", pattern=3, count=16 * MIB)
+    pattern = str(vm.directory / "*.qmp")
+    session = receiver.open()
+    running = start(vm, receiver, session, qmp_sockets=[pattern], vms=[vm.name], speed=2 * MIB)
+    receiver.wait_participant(session, "transferring")
+    found = succeed("vm_info", qmp_sockets=[pattern], qmp_timeout=2)
+    assert [each["vm"] for each in found["vms"]] == [other.name]
+    assert [each["error"]["code"] for each in found["unreachable"]] == ["qmp-socket-busy"]
+    assert not running.result().get("failed")

@@ -18,11 +18,20 @@ from modules import run, succeed
 
 def test_a_vm_is_shown_with_its_disks(vm: Machine) -> None:
     (found,) = succeed("vm_info", qmp_sockets=[vm.qmp])["vms"]
-    assert (found["vm"], found["status"], found["agent"], found["session"]) == (vm.name, "running", "absent", None)
+    assert (found["vm"], found["status"], found["agent"], found["session"]) == (
+        vm.name,
+        "running",
+        "absent",
+        None,
+    )
     assert {"copy-before-write", "snapshot-access", "on-cbw-error"} <= set(found["capabilities"])
     disks = {disk["disk"]: disk for disk in found["disks"]}
     assert disks["vd-a"]["file"] == str(vm.path("a"))
-    assert (disks["vd-a"]["format"], disks["vd-a"]["supported"], disks["vd-a"]["tracked"]) == ("qcow2", True, False)
+    assert (disks["vd-a"]["format"], disks["vd-a"]["supported"], disks["vd-a"]["tracked"]) == (
+        "qcow2",
+        True,
+        False,
+    )
     assert (disks["boot"]["read_only"], disks["boot"]["supported"]) == (True, False)
 
 
@@ -78,7 +87,7 @@ def test_a_busy_socket(small_vm: Machine) -> None:
 def test_a_socket_many_wait_for(small_vm: Machine) -> None:
     with contextlib.ExitStack() as stack:
         stack.callback(Control(small_vm.qmp).close)
-        for dummy in range(20):
+        for _client in range(20):
             waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
             waiting.setblocking(False)
             with contextlib.suppress(BlockingIOError):
@@ -99,7 +108,10 @@ def test_a_stopped_vm(small_vm: Machine) -> None:
     small_vm.kill()
     assert Path(small_vm.qmp).exists()
     refused = run("tracking", qmp_sockets=[small_vm.qmp], vm=small_vm.name)
-    assert refused["msg"] == f"VM {small_vm.name} is not running: nobody listens on {small_vm.qmp}; start the VM."
+    assert (
+        refused["msg"]
+        == f"VM {small_vm.name} is not running: nobody listens on {small_vm.qmp}; start the VM."
+    )
     # nobody asked for it by name
     assert succeed("tracking", qmp_sockets=[small_vm.qmp])["vms"] == []
 

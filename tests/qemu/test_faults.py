@@ -58,7 +58,9 @@ def test_a_hanging_storage_daemon(vm: Machine, receiver: ReceiverProcess) -> Non
     assert result["msg"].rstrip(".") in receiver.wait_ended(session)["reason"]
 
 
-def test_other_qmp_clients_wait_no_longer_than_the_stall_limit(vm: Machine, receiver: ReceiverProcess) -> None:
+def test_other_qmp_clients_wait_no_longer_than_the_stall_limit(
+    vm: Machine, receiver: ReceiverProcess
+) -> None:
     participant, session = transfer_slowly(vm, receiver, stall_limit=3.0)
     os.kill(receiver.daemons()[0], signal.SIGSTOP)
     since = time.monotonic()
@@ -109,7 +111,9 @@ def tiny_directory(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", directory], check=True)
 
 
-def test_a_full_scratch_directory(make_machine: MakeMachine, receiver: ReceiverProcess, tiny_directory: Path) -> None:
+def test_a_full_scratch_directory(
+    make_machine: MakeMachine, receiver: ReceiverProcess, tiny_directory: Path
+) -> None:
     vm = make_machine(rounds=1)
     participant, session = transfer_slowly(vm, receiver, scratch_dir=str(tiny_directory))
     # the guest overwrites more than the scratch image can keep
@@ -202,10 +206,16 @@ def test_a_foreign_job_on_the_disk(small_vm: Machine, receiver: ReceiverProcess,
     vm.write("a", pattern=3, count=8 * MIB)
     target = tmp_path / "mirror.qcow2"
     vm.command(
-        "drive-mirror", job_id="others", device="disk-a", target=str(target), format="qcow2", sync="full", speed=1
+        "drive-mirror",
+        job_id="others",
+        device="disk-a",
+        target=str(target),
+        format="qcow2",
+        sync="full",
+        speed=1,
     )
     result = backups.fail(vm, receiver, receiver.open())
-    assert f"disk vd-a is in use by the block job others of another program" in result["msg"]
+    assert "disk vd-a is in use by the block job others of another program" in result["msg"]
     assert vm.leftovers() == []
     assert [job["id"] for job in vm.command("query-jobs")] == ["others"]
 

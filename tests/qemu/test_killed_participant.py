@@ -25,7 +25,9 @@ PEER_STEPS = {
 }
 
 
-def start_until(vm: Machine, receiver: ReceiverProcess, state: str, **options: int) -> tuple[Running, str, Peer]:
+def start_until(
+    vm: Machine, receiver: ReceiverProcess, state: str, **options: int
+) -> tuple[Running, str, Peer]:
     """Start a participant and bring it to a state in which it waits for another host."""
     session = receiver.open(hosts=("hv1", "hv2"), stop_budget_s=20.0)
     peer = Peer(receiver, session, f"other-of-{vm.name}")
@@ -41,7 +43,7 @@ def start_until(vm: Machine, receiver: ReceiverProcess, state: str, **options: i
 def test_the_next_backup_puts_all_in_order(vm: Machine, receiver: ReceiverProcess, state: str) -> None:
     backups.track(vm)
     first = backups.back_up(vm, receiver)["point"]
-    participant, session, dummy = start_until(vm, receiver, state)
+    participant, session, _peer = start_until(vm, receiver, state)
     participant.kill()
     wait_for(vm.running, "the VM to run")
     vm.wait_writes()
@@ -79,7 +81,7 @@ def test_killed_between_the_commit_and_the_clean_up(vm: Machine, receiver: Recei
 
 def test_an_open_session_keeps_its_vm(vm: Machine, receiver: ReceiverProcess) -> None:
     backups.track(vm)
-    participant, session, dummy = start_until(vm, receiver, "cut")
+    participant, session, _peer = start_until(vm, receiver, "cut")
     participant.kill()
     before = vm.leftovers()
     receiver.group += "b"
@@ -91,7 +93,9 @@ def test_an_open_session_keeps_its_vm(vm: Machine, receiver: ReceiverProcess) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_the_watchdog_resumes_within_the_budget(vm: Machine, receiver: ReceiverProcess, number: signal.Signals) -> None:
+def test_the_watchdog_resumes_within_the_budget(
+    vm: Machine, receiver: ReceiverProcess, number: signal.Signals
+) -> None:
     backups.track(vm)
     session = receiver.open(hosts=("hv1", "hv2"), stop_budget_s=4.0)
     peer = Peer(receiver, session, f"other-of-{vm.name}")

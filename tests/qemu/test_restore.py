@@ -94,7 +94,9 @@ def test_another_point_needs_force(stage: Stage) -> None:
 
 def test_a_file_written_to_is_another_file(stage: Stage) -> None:
     stage.restore()
-    subprocess.run(["qemu-io", "-c", "write -P 9 0 64k", stage.dest / "vd-a.qcow2"], check=True, capture_output=True)
+    subprocess.run(
+        ["qemu-io", "-c", "write -P 9 0 64k", stage.dest / "vd-a.qcow2"], check=True, capture_output=True
+    )
     assert stage.refuse()["error"]["code"] == "file-exists"
     stage.restore(force=True)
     backups.assert_same(stage.dest / "vd-a.qcow2", stage.truth)

@@ -17,7 +17,18 @@ from receiving import ReceiverProcess
 def take_snapshot(vm: Machine, *, bitmaps: bool) -> Path:
     """Put an overlay over disk a; libvirt also makes an empty namesake of each bitmap on it."""
     overlay = vm.directory / "overlay.qcow2"
-    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(vm.path("a")), "-F", "qcow2", str(overlay)]
+    command = [
+        "qemu-img",
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-b",
+        str(vm.path("a")),
+        "-F",
+        "qcow2",
+        str(overlay),
+    ]
     subprocess.run(command, check=True)
     vm.command(
         "blockdev-add",
@@ -70,7 +81,9 @@ def test_tracking_follows_a_snapshot(small_vm: Machine) -> None:
     vm = small_vm
     backups.track(vm)
     take_snapshot(vm, bitmaps=False)
-    (disk,) = [disk for disk in succeed("vm_info", qmp_sockets=[vm.qmp])["vms"][0]["disks"] if disk["disk"] == "vd-a"]
+    (disk,) = [
+        disk for disk in succeed("vm_info", qmp_sockets=[vm.qmp])["vms"][0]["disks"] if disk["disk"] == "vd-a"
+    ]
     assert (disk["node"], disk["tracked"], disk["backing_nodes"]) == ("overlay", True, ["disk-a"])
     assert backups.track(vm)["changed"]
     assert not backups.track(vm)["changed"]

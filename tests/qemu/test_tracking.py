@@ -51,7 +51,9 @@ def test_twelve_steps(make_machine: MakeMachine) -> None:
     twelve_steps(vm, {}, both)
     assert granularities(vm) == {65536}
     assert not any(
-        each["recording"] for node in vm.command("query-block") for each in node["inserted"].get("dirty-bitmaps", [])
+        each["recording"]
+        for node in vm.command("query-block")
+        for each in node["inserted"].get("dirty-bitmaps", [])
     )
     twelve_steps(vm, both, both, granularity=1048576)
     assert granularities(vm) == {1048576}
@@ -132,7 +134,9 @@ def test_an_unsupported_format(make_machine: MakeMachine, image_format: str) -> 
 def test_an_encrypted_image(make_machine: MakeMachine) -> None:
     secret = ("--object", "secret,id=key,data=top", "-o", "encrypt.format=luks,encrypt.key-secret=key")
     iterations = ("-o", "encrypt.iter-time=10")
-    vm = make_machine(images=(Image("a", bytes=4 * MIB, options=secret + iterations),), paused=True, secret="top")
+    vm = make_machine(
+        images=(Image("a", bytes=4 * MIB, options=secret + iterations),), paused=True, secret="top"
+    )
     refused = run("tracking", qmp_sockets=[vm.qmp])
     assert "its image is encrypted and the backup would hold its plain content" in refused["msg"]
 

@@ -230,6 +230,33 @@ async def test_the_last_participant_of_policy_each_aborts(server: Served, tmp_pa
     await require_nothing_left(server, record)
 
 
+async def test_a_store_that_cannot_be_written_is_named(server: Served, tmp_path: Path) -> None:
+    (server.receiver.store.vms / "db").write_text("a file where a directory should be")
+    async with server.client() as client:
+        hv1 = make_hosts(client, make_disks(tmp_path))[0]
+        session = await open_session(client, ["hv1"])
+        assert (await hv1.join(session))["order"] == "abort"
+        record = await ended(client, server, session)
+    assert record.reason is not None
+    assert record.reason.startswith(f"the store {server.receiver.store.root} cannot be used: ")
+    await require_nothing_left(server, record)
+
+
+async def test_policy_each_without_any_vm_left_aborts(server: Served, tmp_path: Path) -> None:
+    async with server.client() as client:
+        session, hv1 = await open_and_join(client, tmp_path, policy="each")
+        await hv1.step(session, "prepared", {})
+        await hv1.step(session, "stopped", {"vms": []})
+        await hv1.step(session, "cut", {"vms": []})
+        answer = await hv1.step(session, "transferred", {"disks": []})
+        record = await ended(client, server, session)
+    assert answer["order"] == "abort"
+    assert record.reason == (
+        "no participant is left: every VM was left out; solve this and run the backup again"
+    )
+    await require_nothing_left(server, record)
+
+
 async def test_a_mistake_of_our_own_aborts_too(
     server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

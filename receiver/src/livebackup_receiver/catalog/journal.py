@@ -25,6 +25,7 @@ from livebackup_receiver.model import Point, Session
 log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
+CLOSE_S = 10.0
 
 
 class Journal:
@@ -76,10 +77,10 @@ class Journal:
         await self.settle()
         try:
             await asyncio.to_thread(self._write_commit, session, point)
-        except SQLAlchemyError as error:
+        except Exception as error:
             log.exception("session %s: the commit failed; asking the catalog whether it did", session.id)
             if not await self._has_point(point.id):
-                raise CatalogFailed(self._catalog.url, str(error).splitlines()[0]) from error
+                raise CatalogFailed(self._catalog.url, str(error).partition("\n")[0]) from error
 
     async def write_notes(self) -> None:
         """Write notes for ever."""
@@ -127,12 +128,15 @@ class Journal:
 
 @asynccontextmanager
 async def open_journal(catalog: Catalog) -> AsyncIterator[Journal]:
-    """A journal whose notes are all written when the block ends."""
+    """A journal whose notes are written when the block ends, if the catalog takes them at all."""
     journal = Journal(catalog)
     writer = asyncio.create_task(journal.write_notes(), name="journal")
     try:
         yield journal
-        await journal.settle()
+        async with asyncio.timeout(CLOSE_S):
+            await journal.settle()
+    except TimeoutError:
+        log.error("the catalog does not take the last notes; they are lost")
     finally:
         writer.cancel()
         with suppress(asyncio.CancelledError):

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from livebackup_receiver.catalog.engine import Catalog
@@ -25,7 +26,7 @@ from livebackup_receiver.coordinator.receipt import receipt_of
 from livebackup_receiver.coordinator.seal import seal
 from livebackup_receiver.coordinator.session import LiveSession
 from livebackup_receiver.coordinator.watch import Watch
-from livebackup_receiver.errors import ReceiverError
+from livebackup_receiver.errors import NobodyLeft, ReceiverError, StoreFailed
 from livebackup_receiver.model import ParticipantState, SessionState, Transfer, TransferState
 from livebackup_receiver.storage_daemon.intake import Intake, open_intake
 from livebackup_receiver.storage_daemon.ports import PortRange
@@ -63,7 +64,7 @@ async def conduct(live: LiveSession, stage: Stage, watch: Watch) -> None:
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if live.committing or not live.trouble.done():
         await asyncio.wait({performance})
-    if problem := _problem(live, performance):
+    if problem := _problem(live, performance, stage.store.root):
         await _abort(live, stage, performance, watch.explain(problem))
     await stage.journal.settle()
 
@@ -91,13 +92,10 @@ async def _receive(live: LiveSession, stage: Stage, watch: Watch, intake: Intake
         await _pass(live, watch, TRANSFER)
     finally:
         guard.cancel()
-    return await seal(
-        receipt_of(live.record),
-        intake,
-        stage.store,
-        flush_timeout_s=stage.config.flush_timeout_s,
-        now=now(),
-    )
+    receipt = receipt_of(live.record)
+    if not receipt.transfers:
+        raise NobodyLeft(live.record.id, "every VM was left out")
+    return await seal(receipt, intake, stage.store, flush_timeout_s=stage.config.flush_timeout_s, now=now())
 
 
 @contextmanager
@@ -117,9 +115,11 @@ async def _plan(live: LiveSession, stage: Stage, watch: Watch) -> None:
     transfers = prepare.plan_session(reports, ancestors)
     watch.require_room(prepare.needed_bytes(transfers, reports))
     async with live.changed:
-        transitions.planned(live.record, transfers, now=now())
+        # A host may have failed while the catalog was read.
+        present = {each.host for each in live.present}
+        transitions.planned(live.record, [each for each in transfers if each.host in present], now=now())
         live.announce(entered=True)
-    await complete_in_thread(prepare.make_directories, stage.store, transfers)
+    await complete_in_thread(prepare.make_directories, stage.store, live.record.disks)
 
 
 async def _release(live: LiveSession, intake: Intake) -> None:
@@ -163,7 +163,7 @@ async def _commit(live: LiveSession, stage: Stage, manifests: list[Manifest]) ->
     await _remove_files(live.record.id, left_out, stage.store)
 
 
-def _problem(live: LiveSession, performance: asyncio.Task[None]) -> ReceiverError | None:
+def _problem(live: LiveSession, performance: asyncio.Task[None], store: Path) -> ReceiverError | None:
     """Why the session cannot be committed, if it cannot."""
     if not performance.done():
         return live.trouble.result()
@@ -171,7 +171,11 @@ def _problem(live: LiveSession, performance: asyncio.Task[None]) -> ReceiverErro
     if error is None or isinstance(error, ReceiverError):
         return error
     log.error("session %s: the coordinator failed", live.record.id, exc_info=error)
-    return ReceiverError()
+    return (
+        StoreFailed(str(store), error.strerror or str(error))
+        if isinstance(error, OSError)
+        else ReceiverError()
+    )
 
 
 async def _abort(

@@ -27,7 +27,7 @@ class Receipt:
 
 def receipt_of(session: Session) -> Receipt:
     """The receipt of a session whose participants have transferred everything."""
-    received = tuple(disk for disk in session.disks if disk.state is not TransferState.FAILED)
+    received = tuple(disk for disk in session.disks if disk.state is TransferState.TRANSFERRED)
     return Receipt(
         session=session.id,
         group=session.group,

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -32,7 +33,10 @@ from livebackup_receiver.ids import next_id
 from livebackup_receiver.model import Session, SessionState
 from livebackup_receiver.store import room
 
+log = logging.getLogger(__name__)
+
 OPENING_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 30.0
 
 
 class LiveSessions:
@@ -129,7 +133,9 @@ class LiveSessions:
         for live in self._live.values():
             live.interrupt(SessionInterrupted(live.record.id))
         if self._conductors:
-            await asyncio.wait(list(self._conductors.values()))
+            dummy, stuck = await asyncio.wait(list(self._conductors.values()), timeout=STOP_TIMEOUT_S)
+            for conductor in stuck:
+                log.error("session %s does not end; the next start will abort it", conductor.get_name())
 
     def _records(self) -> dict[str, Session]:
         return {session_id: live.record for session_id, live in self._live.items()}
@@ -176,6 +182,8 @@ class LiveSessions:
     async def _conduct(self, live: LiveSession, watch: Watch) -> None:
         try:
             await conduct(live, self._stage, watch)
+        except Exception:
+            log.exception("session %s is not cleared up until the next start", live.record.id)
         finally:
             del self._live[live.record.id], self._conductors[live.record.id]
 

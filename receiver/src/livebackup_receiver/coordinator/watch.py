@@ -69,7 +69,10 @@ class Watch:
 
     def explain(self, problem: ReceiverError) -> ReceiverError:
         """The cause behind a problem: where writes fail because the store is full, that is it."""
-        free = room.free_bytes(self._store)
+        try:
+            free = room.free_bytes(self._store)
+        except OSError:
+            return problem
         receiving = self._live.record.state in (SessionState.TRANSFERRING, SessionState.CUTTING)
         if not receiving or free >= FULL_BYTES or isinstance(problem, StoreFull):
             return problem

@@ -36,6 +36,7 @@ ReceiverError                      500  exit 1
 |  |- FormatUnsupported
 |  `- TargetUnwritable
 |- StoreFull                       507  exit 8
+|- StoreFailed                     500  exit 8
 |- TargetFull                      507  exit 8
 |- CommandFailed                   500  exit 9
 |  `- CommandTimedOut
@@ -118,6 +119,7 @@ from livebackup_receiver.errors.work import (
     ManifestInvalid,
     NoPortFree,
     StorageDaemonFailed,
+    StoreFailed,
     StoreFull,
     TargetFull,
 )
@@ -159,6 +161,7 @@ __all__ = [
     "StepUnexpected",
     "StorageDaemonFailed",
     "StoreBusy",
+    "StoreFailed",
     "StoreFull",
     "TargetExists",
     "TargetFull",

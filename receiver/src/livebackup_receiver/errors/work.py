@@ -24,6 +24,18 @@ class StoreFull(ReceiverError):
 
 
 @dataclass(eq=False)
+class StoreFailed(ReceiverError):
+    """The file system of the store refused a write or a read."""
+
+    store: str
+    problem: str
+    code = "store-failed"
+    exit_code = 8
+    cause_template = "the store {e.store} cannot be used: {e.problem}"
+    remedy_template = "check its file system and permissions"
+
+
+@dataclass(eq=False)
 class TargetFull(ReceiverError):
     """Less room than a restore needs; sizes in bytes."""
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from ansible_collections.livebackup.qemu.plugins.module_utils._vm import Bitmap, Disk, Vm
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from ansible_collections.livebackup.qemu.plugins.module_utils import _bitmaps, _names
 from ansible_collections.livebackup.qemu.plugins.module_utils._vm import Bitmap
 
@@ -36,7 +35,11 @@ def test_without_a_marker_the_granularity_is_the_clusters(make_disk: Any) -> Non
 
 def test_checkpoints_are_those_the_guest_writes_to(make_disk: Any, points: Any) -> None:
     old, new = points
-    bitmaps = [Bitmap("base", f"livebackup:{old}"), Bitmap("overlay", f"livebackup:{new}"), Bitmap("overlay", "others")]
+    bitmaps = [
+        Bitmap("base", f"livebackup:{old}"),
+        Bitmap("overlay", f"livebackup:{new}"),
+        Bitmap("overlay", "others"),
+    ]
     assert list(_bitmaps.checkpoints(make_disk(*bitmaps, node="overlay", chain=("base",)))) == [new]
 
 
@@ -65,7 +68,9 @@ def test_one_damaged_bitmap_spoils_the_union(make_disk: Any, points: Any) -> Non
     assert not _bitmaps.is_healthy(disk, points[0])
 
 
-def test_dirty_bytes_are_summed_over_the_chain_but_never_more_than_the_disk(make_disk: Any, points: Any) -> None:
+def test_dirty_bytes_are_summed_over_the_chain_but_never_more_than_the_disk(
+    make_disk: Any, points: Any
+) -> None:
     name = f"livebackup:{points[0]}"
     bitmaps = [Bitmap("disk-a", name, dirty_bytes=300), Bitmap("base", name, dirty_bytes=500)]
     assert _bitmaps.dirty_bytes(make_disk(*bitmaps, chain=("base",)), points[0]) == 800

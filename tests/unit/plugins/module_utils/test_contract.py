@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
-
 from ansible_collections.livebackup.qemu.plugins.module_utils import (
     _credentials,
     _participant,
+    _plan,
     _receiver,
     _report,
     _session,
@@ -36,9 +37,14 @@ def shape(value: Any) -> Any:
 @pytest.fixture
 def vm(make_vm: Any, make_disk: Any, points: Any) -> Any:
     size = 10737418240
-    marker, checkpoint = Bitmap("disk-a", "livebackup:tracked"), Bitmap("disk-a", f"livebackup:{points[0]}", dirty_bytes=9)
+    marker, checkpoint = (
+        Bitmap("disk-a", "livebackup:tracked"),
+        Bitmap("disk-a", f"livebackup:{points[0]}", dirty_bytes=9),
+    )
     first = make_disk(marker, checkpoint, virtual_size=size, allocated_bytes=1)
-    second = make_disk(Bitmap("disk-b", "livebackup:tracked"), name="vd-b", node="disk-b", virtual_size=2147483648)
+    second = make_disk(
+        Bitmap("disk-b", "livebackup:tracked"), name="vd-b", node="disk-b", virtual_size=2147483648
+    )
     return make_vm(first, second, qemu_version="7.2.22", capabilities=frozenset({"snapshot-access"}))
 
 
@@ -59,20 +65,33 @@ def test_a_reconcile_request(example: Any, vm: Any) -> None:
     assert shape(_report.reconcile_request("hv1", [vm])) == shape(example("reconcile.request"))
 
 
-def test_only_disks_that_are_or_were_tracked_are_reconciled(make_vm: Any, make_disk: Any, points: Any) -> None:
-    disks = [make_disk(), make_disk(f"livebackup:{points[0]}", name="vd-b"), make_disk("livebackup:tracked", name="vd-c")]
+def test_only_disks_that_are_or_were_tracked_are_reconciled(
+    make_vm: Any, make_disk: Any, points: Any
+) -> None:
+    disks = [
+        make_disk(),
+        make_disk(f"livebackup:{points[0]}", name="vd-b"),
+        make_disk("livebackup:tracked", name="vd-c"),
+    ]
     (vm,) = _report.reconcile_request("hv1", [make_vm(*disks)])["vms"]
     assert [disk["disk"] for disk in vm["disks"]] == ["vd-b", "vd-c"]
 
 
 def test_opening_a_session(example: Any) -> None:
-    params = {"group": "g", "policy": "all", "consistency": "crash", "hosts": ["h"], "join_timeout": 60, "stop_budget": 5.0}
+    params = {
+        "group": "g",
+        "policy": "all",
+        "consistency": "crash",
+        "hosts": ["h"],
+        "join_timeout": 60,
+        "stop_budget": 5.0,
+    }
     assert shape(_session.opening(params)).keys() == shape(example("session-open.request")).keys()
 
 
 def test_a_plan_becomes_plans_of_disks(example: Any, member: Member, points: Any) -> None:
     plan = example("answer-prepare.response")["plan"]
-    first, second = _participant.disk_plans(member, plan)
+    first, second = _plan.disk_plans(member.vm, plan)
     assert (first.parent, first.incremental, first.point) == (points[0], True, plan["point"])
     assert (second.parent, second.incremental, second.index) == (None, False, 1)
     transport = _credentials.Transport.from_api("backup.example.com", plan["transport"])
@@ -80,7 +99,7 @@ def test_a_plan_becomes_plans_of_disks(example: Any, member: Member, points: Any
 
 
 def test_cut_facts(example: Any, member: Member, points: Any) -> None:
-    member.plans = _participant.disk_plans(member, example("answer-prepare.response")["plan"])
+    member.plans = _plan.disk_plans(member.vm, example("answer-prepare.response")["plan"])
     member.dirty_bytes = {"vd-a": 1, "vd-b": 2}
     ours = _participant.cut_facts(member)
     assert shape(ours) == shape(example("step-cut.request")["facts"]["vms"][0])
@@ -102,10 +121,10 @@ async def test_an_unknown_order_is_an_error() -> None:
         await _participant.carry_out(None, Answer("dance"), None)
 
 
-@pytest.mark.parametrize("code", ["group-busy", "vm-busy", "no-tracked-disk", "point-unknown", "token-invalid"])
+@pytest.mark.parametrize(
+    "code", ["group-busy", "vm-busy", "no-tracked-disk", "point-unknown", "token-invalid"]
+)
 def test_errors_keep_the_receivers_code_and_words(example: Any, code: str) -> None:
-    import json
-
     body = example(f"error-{code}.response")
     with pytest.raises(ReceiverRefused) as caught:
         _receiver.decode(409, json.dumps(body).encode(), "https://backup.example.com")

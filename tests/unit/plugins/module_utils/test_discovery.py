@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from ansible_collections.livebackup.qemu.plugins.module_utils import _discovery, _graph
 from ansible_collections.livebackup.qemu.plugins.module_utils._discovery import Discovery
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
@@ -59,7 +58,10 @@ async def test_a_vm_from_real_answers(qemu_replies: dict[str, Any]) -> None:
 def test_a_disk_is_seen_through_our_filter(disks: dict[str, Disk]) -> None:
     disk = disks["vd-a"]
     assert (disk.node, disk.format, disk.device) == ("disk-a", "qcow2", "/machine/peripheral/vd-a")
-    assert {bitmap.name for bitmap in disk.on_top()} == {"livebackup:tracked", "livebackup:01JD50BR1C8Q2W3E4R5T6Y7V8A"}
+    assert {bitmap.name for bitmap in disk.on_top()} == {
+        "livebackup:tracked",
+        "livebackup:01JD50BR1C8Q2W3E4R5T6Y7V8A",
+    }
     assert disk.find("livebackup:01JD50BR1C8Q2W3E4R5T6Y7V8A").dirty_bytes == 1 << 20
 
 
@@ -91,7 +93,12 @@ def test_two_disks_of_one_name_are_refused() -> None:
     image = {"filename": "/images/disk.raw", "virtual-size": 1}
     nodes = [{"node-name": f"#block{index}", "drv": "raw", "ro": False, "image": image} for index in range(2)]
     blocks = [
-        {"qdev": f"/machine/peripheral-anon/device[{index}]", "device": "", "removable": False, "inserted": node}
+        {
+            "qdev": f"/machine/peripheral-anon/device[{index}]",
+            "device": "",
+            "removable": False,
+            "inserted": node,
+        }
         for index, node in enumerate(nodes)
     ]
     with pytest.raises(VmUnsupported, match="two disks would both be called disk"):

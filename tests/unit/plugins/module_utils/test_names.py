@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import pytest
-
 from ansible_collections.livebackup.qemu.plugins.module_utils import _names
 
 POINT = "01JD50BR1C8Q2W3E4R5T6Y7V8A"
@@ -17,7 +16,9 @@ def test_a_checkpoint_bears_its_point() -> None:
     assert _names.point_of(f"livebackup:{POINT}") == POINT
 
 
-@pytest.mark.parametrize("name", ["livebackup:tracked", "livebackup:frozen", POINT, "other:" + POINT, "livebackup:"])
+@pytest.mark.parametrize(
+    "name", ["livebackup:tracked", "livebackup:frozen", POINT, "other:" + POINT, "livebackup:"]
+)
 def test_other_bitmaps_are_no_checkpoints(name: str) -> None:
     assert _names.point_of(name) is None
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from ansible_collections.livebackup.qemu.plugins.module_utils import _names, _reconcile
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import ReceiverRefused, VmOwned
 from ansible_collections.livebackup.qemu.plugins.module_utils._vm import Bitmap

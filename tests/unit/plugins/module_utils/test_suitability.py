@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from ansible_collections.livebackup.qemu.plugins.module_utils import _capabilities, _names, _suitability
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
     DiskBusy,
@@ -33,7 +32,11 @@ def test_run_states_that_are_fine(make_vm: Any, make_disk: Any, status: str) -> 
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
-        ({"capabilities": ALL - {"snapshot-access"}}, VmUnsupported, "lacks snapshot-access; start the VM with QEMU 7.2"),
+        (
+            {"capabilities": ALL - {"snapshot-access"}},
+            VmUnsupported,
+            "lacks snapshot-access; start the VM with QEMU 7.2",
+        ),
         ({"status": "inmigrate"}, VmUnsupported, "waits for an incoming migration"),
         ({"status": "io-error"}, VmUnsupported, "paused by an I/O error"),
         ({"disks": ()}, NotTracked, "run livebackup.qemu.tracking for it first"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from ansible_collections.livebackup.qemu.plugins.module_utils import _names, _tracking
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
     CannotPersist,
@@ -105,7 +104,13 @@ def test_a_running_backup_is_not_disturbed(make_vm: Any, make_disk: Any) -> None
 
 @pytest.mark.parametrize("granularity", [0, 256, 1000, -65536])
 def test_granularities_qemu_refuses(granularity: int) -> None:
-    params = {"granularity": granularity, "state": "present", "transient": False, "disks": None, "exclude": None}
+    params = {
+        "granularity": granularity,
+        "state": "present",
+        "transient": False,
+        "disks": None,
+        "exclude": None,
+    }
     with pytest.raises(OptionError, match="not a power of two"):
         _tracking.wish_of(params)
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from ansible_collections.livebackup.qemu.plugins.module_utils import _names, _transactions
-from ansible_collections.livebackup.qemu.plugins.module_utils._transactions import DiskPlan
+from ansible_collections.livebackup.qemu.plugins.module_utils._plan import DiskPlan
 from ansible_collections.livebackup.qemu.plugins.module_utils._vm import Bitmap
 
 
@@ -39,15 +38,27 @@ def test_a_full_starts_a_checkpoint_and_nothing_else(full: DiskPlan, points: Any
     (action,) = _transactions.start_checkpoints([full])
     assert action == {
         "type": "block-dirty-bitmap-add",
-        "data": {"node": "disk-a", "name": f"livebackup:{points[1]}", "granularity": 131072, "persistent": True},
+        "data": {
+            "node": "disk-a",
+            "name": f"livebackup:{points[1]}",
+            "granularity": 131072,
+            "persistent": True,
+        },
     }
     assert _transactions.hand_over_frozen([full]) == []
 
 
-def test_an_increment_freezes_a_copy_and_never_touches_the_old_checkpoint(increment: DiskPlan, points: Any) -> None:
+def test_an_increment_freezes_a_copy_and_never_touches_the_old_checkpoint(
+    increment: DiskPlan, points: Any
+) -> None:
     add_new, add_frozen, merge = _transactions.start_checkpoints([increment])
     assert add_new["data"]["name"] == f"livebackup:{points[1]}"
-    assert add_frozen["data"] == {"node": "disk-a", "name": _names.FROZEN, "granularity": 65536, "disabled": True}
+    assert add_frozen["data"] == {
+        "node": "disk-a",
+        "name": _names.FROZEN,
+        "granularity": 65536,
+        "disabled": True,
+    }
     assert merge["data"]["target"] == _names.FROZEN
     assert merge["data"]["bitmaps"] == [{"node": "disk-a", "name": f"livebackup:{points[0]}"}]
 
@@ -81,7 +92,7 @@ def test_the_filter_never_lets_the_guest_wait_or_fail(full: DiskPlan, increment:
 
 @pytest.mark.parametrize("timeout", [0, 5, 60])
 def test_a_timeout_that_overflows_in_qemu_is_refused(full: DiskPlan, timeout: int) -> None:
-    with pytest.raises(ValueError, match="not in 1..4"):
+    with pytest.raises(ValueError, match=r"not in 1\.\.4"):
         _transactions.filter_node(full, timeout)
 
 
