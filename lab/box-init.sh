@@ -1,5 +1,6 @@
 # SPDX-FileCopyrightText: The Livebackup authors
 # SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck shell=sh
 #
 # Process 1 of the lab box, run by sh in its new namespaces: box-init.sh ADDRESS/PREFIX READY_FILE
 # It makes a plain cgroup2 tree (a hybrid one is refused by systemd-nspawn) and a bridge without a way out.

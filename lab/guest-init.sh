@@ -1,5 +1,6 @@
 # SPDX-FileCopyrightText: The Livebackup authors
 # SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck shell=sh
 #
 # Process 1 of the lab's guests, run by busybox sh from the initramfs.
 # Kernel command line: lab.name=VM lab.rate=RECORDS_PER_SECOND lab.next=ADDRESS:PORT lab.mode=work|idle

@@ -1,5 +1,6 @@
 # SPDX-FileCopyrightText: The Livebackup authors
 # SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck shell=sh
 #
 # Copy the disk images of the machines in LIVEBACKUP_VMS (comma separated) as they are now, while the machines
 # stand still, to the truth of LIVEBACKUP_SESSION. Plain cp: neither QEMU nor the product has a hand in it.

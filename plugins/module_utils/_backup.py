@@ -9,6 +9,7 @@ For internal use of livebackup.qemu only.
 from __future__ import annotations
 
 import asyncio
+import shlex
 import socket
 from typing import Any
 
@@ -74,12 +75,21 @@ def settings_of(params: dict[str, Any]) -> Settings:
         session=params["session"],
         host=params["host"] or socket.gethostname(),
         scratch_dir=params["scratch_dir"],
-        cut_hook=params["cut_hook"],
+        cut_hook=_command(params["cut_hook"] or ""),
         cut_hook_timeout=params["cut_hook_timeout"],
         cbw_timeout=params["cbw_timeout"],
         speed=params["speed"],
         stall_limit=params["stall_limit"],
     )
+
+
+def _command(line: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(line))
+    except ValueError as error:
+        raise OptionError(
+            f"cut_hook {line} is not a command: {error}; correct its quotes.", cut_hook=line
+        ) from error
 
 
 def chosen(params: dict[str, Any], discovery: _discovery.Discovery) -> list[Monitor]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shlex
 import time
 from collections.abc import Awaitable
 from typing import Any
@@ -26,6 +25,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils import (
 )
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
     BudgetSpent,
+    DependencyError,
     DiskBusy,
     HookFailed,
     ProgramFailed,
@@ -33,6 +33,8 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
 from ansible_collections.livebackup.qemu.plugins.module_utils._member import Member, Members, Result, together
 from ansible_collections.livebackup.qemu.plugins.module_utils._watchdog import Watchdog
 
+# Meanwhile the VMs of other hosts may already stand still.
+FLUSH_SHARE = 0.2
 # the rest of the budget is for resuming; at its end the watchdog kills us
 OWN_SHARE = 0.9
 CLEANUP_SECONDS = 60.0
@@ -58,7 +60,7 @@ class Window:
 
     async def open(self, budget: float, consistency: str) -> None:
         """Freeze if asked, and stop all VMs within ``budget`` seconds. Raises AgentError, BudgetSpent."""
-        await asyncio.to_thread(flush_images, self._members.present)
+        await flush(self._members.present, FLUSH_SHARE * budget)
         self._watchdog.arm(budget, self._addresses())
         self._budget = budget
         self._deadline = time.monotonic() + OWN_SHARE * budget
@@ -70,7 +72,7 @@ class Window:
         await member.pause.freeze(self.remaining())
         member.consistency = "filesystem"
 
-    async def cut(self, session: str, hook: str | None, hook_timeout: float, cbw_timeout: int) -> None:
+    async def cut(self, session: str, hook: tuple[str, ...], hook_timeout: float, cbw_timeout: int) -> None:
         """Capture every disk of every VM at this instant. Raises BudgetSpent, CutError, MonitorError."""
         await self.within_budget(self._members.do(lambda member: cut_vm(member, cbw_timeout)))
         if hook:
@@ -123,16 +125,13 @@ async def cut_vm(member: Member, cbw_timeout: int) -> None:
     await monitor.transaction(_transactions.hand_over_frozen(plans))
 
 
-async def run_hook(command: str, timeout: float, session: str, members: list[Member]) -> None:
+async def run_hook(command: tuple[str, ...], timeout: float, session: str, members: list[Member]) -> None:
     """Run the user's command while all VMs stand still. Raises HookFailed."""
     names = ",".join(member.name for member in members)
     try:
-        await _process.run(
-            shlex.split(command),
-            timeout=timeout,
-            env={"LIVEBACKUP_SESSION": session, "LIVEBACKUP_VMS": names},
-        )
-    except ProgramFailed as error:
+        environment = {"LIVEBACKUP_SESSION": session, "LIVEBACKUP_VMS": names}
+        await _process.run(command, timeout=timeout, env=environment)
+    except (ProgramFailed, DependencyError) as error:
         raise HookFailed(
             f"The cut_hook failed, so the VMs {names} were resumed and the backup was given up: "
             f"{error.message}",
@@ -162,8 +161,13 @@ async def measure(member: Member) -> None:
         member.dirty_bytes[disk.name] = frozen[0].dirty_bytes if plan.incremental else size
 
 
-def flush_images(members: list[Member]) -> None:
-    """fsync the image files, so that ``stop``, which flushes them, has nothing left to wait for."""
+async def flush(members: list[Member], timeout: float | None = None) -> None:
+    """fsync the image files for some seconds; what is left then, ``stop`` flushes on a VM that waits."""
+    flushing = asyncio.ensure_future(asyncio.to_thread(_flush_images, members))
+    await asyncio.wait([flushing], timeout=timeout)
+
+
+def _flush_images(members: list[Member]) -> None:
     for member in members:
         for plan in member.plans:
             with contextlib.suppress(OSError):

@@ -17,16 +17,16 @@ VENV_PYTHON = "/opt/livebackup/venv/bin/python"
 MINIMUM = "0.0.6"
 
 try:
-    from qemu.qmp import ExecInterruptedError, ExecuteError, QMPClient, QMPError
+    from qemu.qmp import ExecuteError, QMPClient, QMPError
 
     HAVE_QEMU_QMP = True
 except ImportError:
     # placeholders that nothing raises: without the library no code comes so far
     QMPClient = None  # type: ignore[misc, assignment]
-    QMPError = ExecuteError = ExecInterruptedError = OSError  # type: ignore[misc, assignment]
+    QMPError = ExecuteError = OSError  # type: ignore[misc, assignment]
     HAVE_QEMU_QMP = False
 
-__all__ = ["ExecInterruptedError", "ExecuteError", "QMPClient", "QMPError", "require_qemu_qmp"]
+__all__ = ["ExecuteError", "QMPClient", "QMPError", "require_qemu_qmp"]
 
 
 def require_qemu_qmp() -> None:

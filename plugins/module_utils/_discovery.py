@@ -112,7 +112,8 @@ def select(discovery: Discovery, names: list[str] | None) -> list[Monitor]:
     """
     for conflict in discovery.conflicts:
         raise conflict
-    missing = [name for name in names or [] if name not in discovery.monitors]
+    names = list(dict.fromkeys(names or ()))
+    missing = [name for name in names if name not in discovery.monitors]
     # A stale socket file of a stopped VM is no reason to fail when nobody asked for that VM.
     hard = [error for error in discovery.unreachable.values() if not isinstance(error, VmNotRunning)]
     if hard and (missing or not names):

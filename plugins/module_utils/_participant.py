@@ -33,7 +33,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
     ReceiverError,
     SessionAborted,
 )
-from ansible_collections.livebackup.qemu.plugins.module_utils._member import Member, Members, together
+from ansible_collections.livebackup.qemu.plugins.module_utils._member import Member, Members, Result, together
 from ansible_collections.livebackup.qemu.plugins.module_utils._pause import Pause
 from ansible_collections.livebackup.qemu.plugins.module_utils._qmp import Monitor
 from ansible_collections.livebackup.qemu.plugins.module_utils._receiver import Receiver
@@ -52,7 +52,7 @@ class Settings:
     session: str
     host: str
     scratch_dir: str
-    cut_hook: str | None
+    cut_hook: tuple[str, ...]
     cut_hook_timeout: float
     cbw_timeout: int
     speed: int
@@ -61,7 +61,7 @@ class Settings:
 
 @dataclass
 class Participant:
-    """The state of the flow; ``find`` gives the monitors of the VMs of this host that take part, or raises."""
+    """The state of the flow; ``find`` gives the monitors of this host's VMs that take part, or raises."""
 
     settings: Settings
     receiver: Receiver
@@ -73,6 +73,7 @@ class Participant:
     plan: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     transferring: bool = False
+    transferred: bool = False
 
     def __post_init__(self) -> None:
         self.window = _cut.Window(self.members, self.watchdog)
@@ -143,9 +144,6 @@ async def _claim(monitor: Monitor, session: str) -> Member:
 async def prepare(participant: Participant, answer: Answer) -> Report:
     """Attach scratch images and receiver to the running VMs."""
     plan = participant.plan = answer.plan or {}
-    for member in participant.members.present:
-        require_consistency(member, plan["consistency"])
-        member.plans = _plan.disk_plans(member.vm, plan)
     settings = participant.settings
     carrier = _transfer.Carrier(
         Transport.from_api(participant.receiver.host, plan["transport"]),
@@ -154,8 +152,14 @@ async def prepare(participant: Participant, answer: Answer) -> Report:
         settings.scratch_dir,
         settings.stall_limit,
     )
-    await participant.members.do(lambda member: _transfer.attach_targets(member, carrier))
-    await asyncio.to_thread(_cut.flush_images, participant.members.present)
+
+    async def attach(member: Member) -> None:
+        require_consistency(member, plan["consistency"])
+        member.plans = _plan.disk_plans(member.vm, plan)
+        await _transfer.attach_targets(member, carrier)
+
+    await participant.members.do(attach)
+    await _cut.flush(participant.members.present)
     return Report("prepared")
 
 
@@ -191,6 +195,7 @@ async def cut(participant: Participant, dummy: Answer) -> Report:
 
 
 def cut_facts(member: Member) -> dict[str, Any]:
+    """One VM of the step ``cut``."""
     disks = [
         {
             "disk": plan.disk.name,
@@ -220,10 +225,16 @@ async def transfer(participant: Participant, dummy: Answer) -> Report:
     if not all(disk.ended for disk in progress):
         return Report("transferring", {"disks": [disk.facts() for disk in progress]})
     await members.do(_transfer.detach)
+    participant.transferred = True
     return Report(
-        "transferred",
-        {"disks": [{"vm": disk.vm, "disk": disk.disk, "sent_bytes": disk.sent_bytes} for disk in progress]},
+        "transferred", {"disks": [sent for member in members.present for sent in sent_facts(member)]}
     )
+
+
+def sent_facts(member: Member) -> list[dict[str, Any]]:
+    """The disks of one VM of the step ``transferred``."""
+    sent = member.sent_bytes.items()
+    return [{"vm": member.name, "disk": disk, "sent_bytes": count} for disk, count in sent]
 
 
 async def _progress(members: Members) -> list[_transfer.Progress]:
@@ -253,32 +264,6 @@ FLOW: dict[str, Callable[[Participant, Answer], Awaitable[Report]]] = {
 }
 
 
-async def put_in_order(participant: Participant) -> list[str]:
-    """Settle every VM by the receiver's verdict and return the removed bitmaps; failures become warnings."""
-    removed: list[str] = []
-    verdicts = await _verdicts(participant)
-    for monitor in participant.monitors:
-        try:
-            removed += await _reconcile.settle(monitor, verdicts.get(monitor.vm, {}))
-        except LivebackupError as error:
-            participant.warnings.append(f"{error} The next backup of this VM finishes the clean-up.")
-    return sorted(set(removed))
-
-
-async def _verdicts(participant: Participant) -> dict[str, _reconcile.Verdict]:
-    if not participant.monitors:
-        return {}
-    # without a verdict the checkpoint bitmaps stay; the next run asks again
-    try:
-        vms = await together(participant.monitors, _discovery.inspect)
-        return await asyncio.to_thread(
-            _reconcile.verdicts, participant.receiver, participant.settings.host, vms
-        )
-    except LivebackupError as error:
-        participant.warnings.append(str(error))
-        return {}
-
-
 async def clean_up(participant: Participant, error: BaseException) -> None:
     """After a failure: resume first, tell the receiver so that nobody waits for us, then put all in order."""
     await _attempt(participant, participant.window.close())
@@ -287,15 +272,26 @@ async def clean_up(participant: Participant, error: BaseException) -> None:
     # the old client may still be in use by a thread that waits for an answer
     participant.receiver = participant.receiver.again()
     dialogue = Dialogue(participant.receiver, participant.settings.session, participant.settings.host)
-    if not isinstance(error, SessionAborted):
-        failed = Report("failed", {"reason": str(error).rstrip(".") or type(error).__name__})
-        await _attempt(participant, dialogue.say_within(failed, FAREWELL_SECONDS))
-    finished = Report("finished", {"removed": await put_in_order(participant)})
+    failed = Report("failed", {"reason": str(error).rstrip(".") or type(error).__name__})
+    answer = await _attempt(participant, dialogue.say_within(failed, FAREWELL_SECONDS))
+    # once it knows, it never commits disks that have not been transferred
+    given_up = participant.settings.session if answer and not participant.transferred else None
+    finished = Report("finished", {"removed": await put_in_order(participant, given_up)})
     await _attempt(participant, dialogue.say_within(finished, FAREWELL_SECONDS))
 
 
-async def _attempt(participant: Participant, act: Awaitable[Any]) -> None:
+async def put_in_order(participant: Participant, given_up: str | None = None) -> list[str]:
+    """Settle every VM of ours and return the bitmaps removed; problems become warnings."""
+    removed, problems = await _reconcile.settle_all(
+        participant.monitors, participant.receiver, participant.settings.host, given_up=given_up
+    )
+    participant.warnings += problems
+    return removed
+
+
+async def _attempt(participant: Participant, act: Awaitable[Result]) -> Result | None:
     try:
-        await act
+        return await act
     except LivebackupError as error:
-        participant.warnings.append(str(error))
+        participant.warnings.append(error.message)
+        return None

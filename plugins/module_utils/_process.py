@@ -27,22 +27,7 @@ async def run(
     ``env`` is added to a C locale; ``timeout`` in seconds. Raises DependencyError if there is no such
     program, ProgramFailed if it ends with an error or is killed because it took too long.
     """
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            pass_fds=tuple(pass_fds),
-            start_new_session=True,
-            env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
-        )
-    except FileNotFoundError as error:
-        raise DependencyError(
-            f"The program {argv[0]} is missing on this host; install it (qemu-img is in the "
-            f"package qemu-utils or qemu-img).",
-            program=argv[0],
-        ) from error
+    process = await _start(argv, pass_fds, {"LC_ALL": "C.UTF-8", **(env or {})})
     try:
         stdout, stderr = await asyncio.wait_for(process.communicate(), timeout)
     except TimeoutError as error:
@@ -52,6 +37,27 @@ async def run(
     if process.returncode:
         raise _failed(argv, process.returncode, stderr.decode(errors="replace").strip())
     return stdout.decode(errors="replace")
+
+
+async def _start(
+    argv: Sequence[str], pass_fds: Sequence[int], env: dict[str, str]
+) -> asyncio.subprocess.Process:
+    try:
+        return await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            pass_fds=tuple(pass_fds),
+            start_new_session=True,
+            env={**os.environ, **env},
+        )
+    except OSError as error:
+        raise DependencyError(
+            f"The program {argv[0]} cannot be started on this host: {error.strerror}; install it or correct "
+            "its path (qemu-img is in the package qemu-utils or qemu-img).",
+            program=argv[0],
+        ) from error
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

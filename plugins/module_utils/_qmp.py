@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from ansible_collections.livebackup.qemu.plugins.module_utils._deps import (
-    ExecInterruptedError,
     ExecuteError,
     QMPClient,
     QMPError,
@@ -65,28 +64,26 @@ class Monitor:
             self.sent.append({"execute": command, **({"arguments": arguments} if arguments else {})})
         try:
             return await asyncio.wait_for(self._client.execute(command, arguments), timeout)
-        except ExecuteError as error:
-            raise CommandRefused(
-                f"VM {self.vm}: QEMU refused {command}: {error}.",
-                vm=self.vm,
-                command=command,
-                reason=str(error),
-            ) from error
-        except TimeoutError as error:
-            raise MonitorSilent(
-                f"VM {self.vm}: QEMU did not answer {command} within {timeout:g} seconds; "
-                f"look whether the process behind {self.socket} hangs.",
-                vm=self.vm,
-                socket=self.socket,
-                command=command,
-            ) from error
-        except (QMPError, ExecInterruptedError, EOFError, OSError) as error:
-            raise MonitorLost(
-                f"VM {self.vm}: its QMP connection ended during {command}; look whether its QEMU still runs.",
-                vm=self.vm,
-                socket=self.socket,
-                command=command,
-            ) from error
+        except (QMPError, EOFError, OSError) as error:
+            # TimeoutError is an OSError
+            raise self._failure(command, timeout, error) from error
+
+    def _failure(self, command: str, timeout: float, error: Exception) -> MonitorError:
+        facts = {"vm": self.vm, "socket": self.socket, "command": command}
+        if isinstance(error, ExecuteError):
+            return CommandRefused(
+                f"VM {self.vm}: QEMU refused {command}: {error}.", **facts, reason=str(error)
+            )
+        if isinstance(error, TimeoutError):
+            return MonitorSilent(
+                f"VM {self.vm}: QEMU did not answer {command} within {timeout:g} seconds; look whether the "
+                f"process behind {self.socket} hangs.",
+                **facts,
+            )
+        return MonitorLost(
+            f"VM {self.vm}: its QMP connection ended during {command}; look whether its QEMU still runs.",
+            **facts,
+        )
 
     async def transaction(self, actions: list[dict[str, Any]]) -> None:
         """Run actions all or none (QAPI ``transaction``); nothing is sent for an empty list."""

@@ -148,6 +148,7 @@ def _tls(ca_path: str) -> ssl.SSLContext:
 
 
 def decode(status: int, data: bytes, url: str) -> dict[str, Any]:
+    """The body of an answer. Raises ReceiverRefused for the receiver's errors, ReceiverError for others."""
     if status == http.client.NO_CONTENT:
         return {}
     try:

@@ -25,6 +25,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils import (
 )
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
     AgentError,
+    LivebackupError,
     ReceiverRefused,
     TransferError,
     VmOwned,
@@ -40,7 +41,36 @@ OPEN_STATES = ("joining", "preparing", "stopping", "cutting", "transferring", "s
 Verdict = dict[str, dict[str, Any]]
 
 
-async def settle(monitor: Monitor, verdict: Verdict) -> list[str]:
+async def settle_all(
+    monitors: list[Monitor], receiver: Receiver, host: str, *, given_up: str | None = None
+) -> tuple[list[str], list[str]]:
+    """Settle the VMs of a host by the receiver's verdict, each as far as possible.
+
+    Returns the names of the checkpoint bitmaps removed, and what went wrong. Without a verdict the checkpoint
+    bitmaps stay; the next run asks again.
+    """
+    vms = await asyncio.gather(*map(_discovery.inspect, monitors), return_exceptions=True)
+    found: dict[str, Verdict] = {}
+    problems: list[str] = []
+    if monitors:
+        try:
+            alive = [vm for vm in vms if isinstance(vm, Vm)]
+            found = await asyncio.to_thread(verdicts, receiver, host, alive)
+        except LivebackupError as error:
+            problems.append(error.message)
+    settling = (settle(monitor, found.get(monitor.vm, {}), given_up) for monitor in monitors)
+    removed: list[str] = []
+    for result in await asyncio.gather(*settling, return_exceptions=True):
+        if isinstance(result, LivebackupError):
+            problems.append(f"{result.message} The next backup of this VM finishes the clean-up.")
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            removed += result
+    return sorted(set(removed)), problems
+
+
+async def settle(monitor: Monitor, verdict: Verdict, given_up: str | None = None) -> list[str]:
     """Bring a VM to rest and return the names of the checkpoint bitmaps removed.
 
     In this order: resume and thaw it if we paused it; end our jobs; remove our nodes, descriptors and
@@ -49,7 +79,7 @@ async def settle(monitor: Monitor, verdict: Verdict) -> list[str]:
     """
     frozen = await _resume(monitor)
     vm = await release(monitor)
-    removed = removals(vm, verdict)
+    removed = removals(vm, verdict, given_up)
     await monitor.transaction([_transactions.bitmap_remove(node, name) for node, name in removed])
     await _renew_markers(monitor, vm)
     for name in vm.objects:
@@ -85,14 +115,15 @@ async def release(monitor: Monitor) -> Vm:
     return await _discovery.inspect(monitor)
 
 
-def removals(vm: Vm, verdict: Verdict) -> list[tuple[str, str]]:
-    """(node, bitmap) to remove: frozen copies, and what the verdict names. Pure.
+def removals(vm: Vm, verdict: Verdict, given_up: str | None = None) -> list[tuple[str, str]]:
+    """(node, bitmap) to remove: frozen copies, what the verdict names, and a point given up. Pure.
 
     Only from nodes the guest writes to; a backing node is read-only and keeps its bitmaps.
     """
     found = []
     for disk in vm.disks:
-        wanted = {_names.FROZEN, *map(_names.checkpoint, verdict.get(disk.name, {}).get("remove", []))}
+        points = [*verdict.get(disk.name, {}).get("remove", []), *filter(None, [given_up])]
+        wanted = {_names.FROZEN, *map(_names.checkpoint, points)}
         found += [(disk.node, bitmap.name) for bitmap in disk.on_top() if bitmap.name in wanted]
     return found
 

@@ -169,7 +169,7 @@ async def _restore_one(target: Target, export: _images.Export, image_format: str
         os.rename(target.partial, target.path)
     except OSError as error:
         raise RestoreError(
-            f"The file {target.path} cannot be written: {error.strerror}; check the directory {target.path}.",
+            f"The file {target.path} cannot be written: {error.strerror}; check its directory.",
             path=target.path,
         ) from error
     finally:

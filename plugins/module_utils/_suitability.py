@@ -16,7 +16,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._vm import FORBIDD
 
 
 def check_vm(vm: Vm) -> None:
-    """Raise VmUnsupported, NotTracked, DiskUnsupported or DiskBusy if this VM cannot take part in a backup."""
+    """Raise VmUnsupported, NotTracked, DiskUnsupported or DiskBusy if this VM cannot be backed up now."""
     missing = sorted(_capabilities.REQUIRED - vm.capabilities)
     if missing:
         raise VmUnsupported(

@@ -68,7 +68,7 @@ def _freeze(plan: DiskPlan) -> list[Action]:
 
 
 def hand_over_frozen(plans: list[DiskPlan]) -> list[Action]:
-    """Second transaction of the cut: a job's bitmap must be on the node it reads, so move the copies there."""
+    """Second transaction of the cut: move the copies to the nodes that the jobs read, where they must be."""
     actions = []
     for plan in plans:
         if plan.parent is not None:

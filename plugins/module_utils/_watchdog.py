@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: The Livebackup authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A second process that lets the VMs run again when this one cannot. For internal use of livebackup.qemu
-only.
+"""A second process that lets the VMs run again when this one cannot.
+
+For internal use of livebackup.qemu only.
 
 It is forked before any QMP connection exists (an inherited one would keep the socket busy) and hears from us
 over a socket pair. If we die, it shuts the connections to the receiver down, so that a receiver that hangs
@@ -20,7 +21,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from ansible_collections.livebackup.qemu.plugins.module_utils import _pause, _qmp
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
@@ -68,14 +69,22 @@ def started() -> Iterator[Watchdog]:
     parent = os.getpid()
     child = os.fork()
     if child == 0:
-        _leave_parent_alone(ours, theirs)
-        _serve(theirs, parent)
+        _live(ours, theirs, parent)
     theirs.close()
     try:
         yield Watchdog(ours)
     finally:
         ours.close()
         os.waitpid(child, 0)
+
+
+def _live(ours: socket.socket, theirs: socket.socket, parent: int) -> NoReturn:
+    """The child's whole life: whatever happens, it must not return into the parent's code."""
+    try:
+        _leave_parent_alone(ours, theirs)
+        _serve(theirs, parent)
+    finally:
+        os._exit(0)
 
 
 def _leave_parent_alone(ours: socket.socket, theirs: socket.socket) -> None:
@@ -94,16 +103,12 @@ def _leave_parent_alone(ours: socket.socket, theirs: socket.socket) -> None:
 
 
 def _serve(link: socket.socket, parent: int) -> None:
-    """The child's life; never returns."""
-    try:
-        vms, connections = _listen(link, parent)
-        for connection in connections:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        if vms:
-            asyncio.run(_rescue(vms))
-    finally:
-        os._exit(0)
+    vms, connections = _listen(link, parent)
+    for connection in connections:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+    if vms:
+        asyncio.run(_rescue(vms))
 
 
 def _listen(link: socket.socket, parent: int) -> tuple[list[dict[str, Any]], list[socket.socket]]:

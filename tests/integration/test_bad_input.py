@@ -17,7 +17,7 @@ from demo.site import STORE, Site
 from demo.story import Evidence
 from lab.waiting import until
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("evidence")]
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.usefixtures("evidence")]
 
 UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 CONFIG = "/etc/livebackup/receiver.toml"

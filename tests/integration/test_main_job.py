@@ -10,7 +10,7 @@ from demo import proofs, story
 from demo.site import Site
 from demo.story import Evidence
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 
 def test_the_first_point_is_full_and_the_next_two_are_incremental(evidence: Evidence) -> None:

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: The Livebackup authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Receivers, disks and people that misbehave: the backup fails with a sentence, and the guest never notices."""
+"""Receivers, disks and people that misbehave: the backup fails, and the guest never notices."""
 
 from __future__ import annotations
 

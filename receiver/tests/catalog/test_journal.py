@@ -84,6 +84,8 @@ async def test_nothing_is_written_while_vms_stand_still(catalog: Catalog) -> Non
         with journal.quiet():
             journal.note(record)
             await asyncio.sleep(0.1)
+            journal.note(record)
+            await asyncio.sleep(0.1)
             with catalog.read() as db:
                 assert list_sessions(db) == []
         await journal.settle()
@@ -115,6 +117,27 @@ async def test_a_note_that_fails_is_written_again(flaky: FlakyCatalog) -> None:
         journal.note(record)
     with flaky.read() as db:
         assert load_session(db, record.id) == record
+
+
+async def test_a_commit_waits_for_a_catalog_that_is_away_only_so_long(
+    flaky: FlakyCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "COMMIT_PATIENCE_S", 0.1)
+    flaky.fail_writes_before = 1000
+    async with open_journal(flaky) as journal:
+        journal.note(session(SessionState.JOINING))
+        with pytest.raises(CatalogFailed, match=r"it takes no notes for 0\.1 seconds"):
+            await journal.commit(session(SessionState.COMMITTED), point())
+        flaky.fail_writes_before = 0
+
+
+async def test_a_journal_closes_without_its_catalog(
+    flaky: FlakyCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "CLOSE_S", 0.1)
+    flaky.fail_writes_before = 1000
+    async with open_journal(flaky) as journal:
+        journal.note(session(SessionState.JOINING))
 
 
 async def test_a_commit_is_session_and_point_together(catalog: Catalog) -> None:

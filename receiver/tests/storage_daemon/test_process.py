@@ -49,6 +49,20 @@ async def test_it_is_gone_after_being_cancelled_twice() -> None:
     assert await daemons() == []
 
 
+@pytest.mark.parametrize("steps", range(0, 40, 4))
+async def test_it_is_gone_when_its_start_is_cancelled(steps: int) -> None:
+    async def use() -> None:
+        async with storage_daemon("session 1"):
+            await asyncio.sleep(3600)
+
+    user = asyncio.create_task(use())
+    for dummy in range(steps):
+        await asyncio.sleep(0.001)
+    user.cancel()
+    await asyncio.wait({user})
+    assert await daemons() == []
+
+
 async def test_quit_ends_it_in_order() -> None:
     async with storage_daemon("session 1") as daemon:
         await daemon.quit()

@@ -36,6 +36,12 @@ def test_groups_with_points_and_good_checks_are_protected() -> None:
     assert judge(found, []).headline == "All 2 groups are protected"
 
 
+def test_a_group_without_a_restore_point_is_not_called_protected() -> None:
+    first = {**groups(group("a"))[0], "last_point": None}
+    verdict = judge([first, *groups(group("b"))], [])
+    assert (verdict.state, verdict.headline) == ("waiting", "Waiting for the first restore point of a")
+
+
 def test_failures_come_before_warnings_and_decide_the_state() -> None:
     checks = [check("certificate", CheckState.WARNING), check("layers", CheckState.FAILED)]
     verdict = judge(groups(group()), checks)

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 CLOSE_S = 10.0
+# A database may be restarted meanwhile; the data of the session is safe on the disk.
+COMMIT_PATIENCE_S = 120.0
 
 
 class Journal:
@@ -38,13 +40,13 @@ class Journal:
         self._settled = asyncio.Event()
         self._settled.set()
         self._quiet = 0
+        self._urgent = 0
 
     def note(self, session: Session) -> None:
         """Have the session written soon, as it will be then; returns at once."""
         self._noted[session.id] = session
         self._settled.clear()
-        if not self._quiet:
-            self._work.set()
+        self._work.set()
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
@@ -57,14 +59,16 @@ class Journal:
             yield
         finally:
             self._quiet -= 1
-            if self._noted:
-                self._work.set()
+            self._work.set()
 
     async def settle(self) -> None:
         """Wait until every note is durable."""
-        if self._noted:
-            self._work.set()
-        await self._settled.wait()
+        self._urgent += 1
+        self._work.set()
+        try:
+            await self._settled.wait()
+        finally:
+            self._urgent -= 1
 
     async def commit(self, session: Session, point: Point) -> None:
         """Write the commit record: the session as committed, and its point, in one transaction.
@@ -74,7 +78,12 @@ class Journal:
 
         :raise CatalogFailed: the point is certainly not in the catalog
         """
-        await self.settle()
+        try:
+            async with asyncio.timeout(COMMIT_PATIENCE_S):
+                await self.settle()
+        except TimeoutError:
+            problem = f"it takes no notes for {COMMIT_PATIENCE_S:g} seconds"
+            raise CatalogFailed(self._catalog.url, problem) from None
         try:
             await asyncio.to_thread(self._write_commit, session, point)
         except Exception as error:
@@ -90,16 +99,17 @@ class Journal:
             await self._write_all()
 
     async def _write_all(self) -> None:
-        while self._noted:
+        while self._noted and (self._urgent or not self._quiet):
             batch, self._noted = self._noted, {}
             copies = [session.model_copy(deep=True) for session in batch.values()]
             try:
                 await asyncio.to_thread(self._write, copies)
-            except SQLAlchemyError:
+            except Exception:
                 log.exception("the catalog does not take notes; trying again")
                 self._noted = batch | self._noted
                 await asyncio.sleep(RETRY_S)
-        self._settled.set()
+        if not self._noted:
+            self._settled.set()
 
     async def _has_point(self, point_id: str) -> bool:
         while True:

@@ -150,22 +150,29 @@ async def _start(label: str, directory: Path) -> StorageDaemon:
 
 
 async def _start_once(label: str, directory: Path) -> StorageDaemon:
-    ours, theirs = socket.socketpair()
-    with theirs, (directory / "stderr").open("wb") as stderr:
-        argv = [
-            "qemu-storage-daemon",
-            "--chardev",
-            f"socket,id=monitor,fd={theirs.fileno()}",
-            "--monitor",
-            "chardev=monitor",
-        ]
-        process = await subprocesses.spawn(argv, stderr=stderr, pass_fds=[theirs.fileno()])
-    daemon = StorageDaemon(label, directory, process, QMPClient(label))
+    monitor, theirs = socket.socketpair()
+    try:
+        with theirs:
+            process = await _spawn(directory, theirs)
+        return await _connect(StorageDaemon(label, directory, process, QMPClient(label)), monitor)
+    except BaseException:
+        monitor.close()
+        raise
+
+
+async def _spawn(directory: Path, monitor: socket.socket) -> asyncio.subprocess.Process:
+    chardev = f"socket,id=monitor,fd={monitor.fileno()}"
+    argv = ["qemu-storage-daemon", "--chardev", chardev, "--monitor", "chardev=monitor"]
+    with (directory / "stderr").open("wb") as stderr:
+        return await subprocesses.spawn(argv, stderr=stderr, pass_fds=[monitor.fileno()])
+
+
+async def _connect(daemon: StorageDaemon, monitor: socket.socket) -> StorageDaemon:
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            await daemon._qmp.connect(ours)
+            await daemon._qmp.connect(monitor)
     except (QMPError, TimeoutError) as error:
-        await _end(daemon)
+        await complete(_end(daemon))
         raise daemon.failure("start", f"{error}{daemon._stderr()}") from error
     except BaseException:
         await complete(_end(daemon))

@@ -101,6 +101,8 @@ async def _group_card(receiver: Receiver, group: Group) -> Facts:
 def _health(group: Group, age: Check) -> Facts:
     if group.last_session and group.last_session.state is SessionState.ABORTED:
         return {"health": CheckState.FAILED, "health_message": "The last session was aborted."}
+    if group.last_point is None:
+        return {"health": CheckState.WARNING, "health_message": age.message}
     return {"health": age.state, "health_message": None if age.state is CheckState.OK else age.message}
 
 

@@ -28,7 +28,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``state`` is ``ok``, ``warning``, ``failed`` or ``waiting`` (nothing was ever backed up)."""
+    """``state`` is ``ok``, ``warning``, ``failed`` or ``waiting`` (of some group nothing can be restored yet)."""
 
     state: str
     headline: str
@@ -42,6 +42,8 @@ def judge(groups: Sequence[Record], checks: Sequence[Record]) -> Verdict:
         return Verdict(problems[0].state, _count(problems), problems)
     if not groups:
         return Verdict("waiting", "Ready, and waiting for the first backup", ())
+    if bare := [group["name"] for group in groups if group["last_point"] is None]:
+        return Verdict("waiting", f"Waiting for the first restore point of {', '.join(bare)}", ())
     return Verdict("ok", _protected(groups), ())
 
 

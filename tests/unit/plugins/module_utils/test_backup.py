@@ -53,6 +53,13 @@ def test_too_slow(speed: int) -> None:
         _backup.settings_of({**PARAMS, "speed": speed})
 
 
+def test_the_hook_is_split_like_a_shell_would() -> None:
+    assert _backup.settings_of(PARAMS).cut_hook == ()
+    assert _backup.settings_of({**PARAMS, "cut_hook": "snap 'a b'"}).cut_hook == ("snap", "a b")
+    with pytest.raises(OptionError, match="No closing quotation; correct its quotes"):
+        _backup.settings_of({**PARAMS, "cut_hook": "snap 'a"})
+
+
 def test_a_host_without_vms() -> None:
     with pytest.raises(VmUnknown, match=r"No VM runs here: no QEMU listens on /run/qemu/\*\.qmp"):
         _backup.chosen(PARAMS, Discovery())

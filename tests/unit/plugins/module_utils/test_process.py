@@ -32,5 +32,7 @@ async def test_a_program_that_takes_too_long_is_killed_with_its_children() -> No
 
 
 async def test_a_missing_program() -> None:
-    with pytest.raises(DependencyError, match="program no-such-program is missing"):
+    with pytest.raises(
+        DependencyError, match="program no-such-program cannot be started on this host: No such file"
+    ):
         await _process.run(["no-such-program"])

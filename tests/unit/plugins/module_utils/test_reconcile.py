@@ -32,6 +32,12 @@ def test_only_what_the_verdict_names_and_frozen_copies_go(make_vm: Any, make_dis
     assert removals == [("disk-a", _names.FROZEN), ("disk-a", f"livebackup:{old}")]
 
 
+def test_a_point_given_up_goes_too(make_vm: Any, make_disk: Any, points: Any) -> None:
+    old, new = points
+    disk = make_disk(f"livebackup:{old}", f"livebackup:{new}")
+    assert _reconcile.removals(make_vm(disk), {}, given_up=new) == [("disk-a", f"livebackup:{new}")]
+
+
 def test_without_a_verdict_checkpoints_stay(make_vm: Any, make_disk: Any, points: Any) -> None:
     assert _reconcile.removals(make_vm(make_disk(f"livebackup:{points[0]}")), {}) == []
 
