@@ -28,7 +28,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``state`` is ``ok``, ``warning``, ``failed`` or ``waiting`` (of some group nothing can be restored yet)."""
+    """``state`` is ``ok``, ``warning``, ``failed`` or ``waiting`` (a group has nothing to restore yet)."""
 
     state: str
     headline: str
