@@ -58,7 +58,7 @@ class Controller:
 
     def run(self, playbook: str, **variables: Any) -> Job:
         """Run a playbook of the collection to its end, well or not."""
-        private = self.directory / playbook
+        private = self.directory / f"{len(list(self.directory.iterdir()))}-{playbook}"
         self._write(private, playbook, EXTRA_VARIABLES | variables)
         command = ["ansible-runner", "run", str(private), "--playbook", "site.yml", "--ident", "job", "--quiet"]
         self.lab.controller(command, check=False, cwd=ROOT)
