@@ -166,7 +166,7 @@ def test_a_vm_without_tracked_disk_fails_the_session(vm: Machine, receiver: Rece
     result = run("backup", **arguments(vm, receiver, session))
     message = f"VM {vm.name}: no disk is tracked; run livebackup.qemu.tracking for it first."
     assert result["msg"] == message
-    assert message in receiver.wait_ended(session)["reason"]
+    assert message.rstrip(".") in receiver.wait_ended(session)["reason"]
     assert vm.leftovers() == []
 
 

@@ -27,7 +27,9 @@ WITH_VMS = {"group_backup"}
 def molecule(lab: Lab, scenario: str, verb: str) -> int:
     """Run molecule inside the lab, its output passing through; return its exit code."""
     command = lab.box.command(["molecule", verb, "--scenario-name", scenario], cwd=ROOT)
-    environment = {**os.environ, "LIVEBACKUP_INVENTORY": str(lab.inventory)}
+    # What molecule remembers of the hosts goes with them, or it would not prepare the next ones.
+    memory = {"MOLECULE_EPHEMERAL_DIRECTORY": str(lab.state / "molecule")}
+    environment = {**os.environ, **memory, "LIVEBACKUP_INVENTORY": str(lab.inventory)}
     if not sys.stdout.isatty():
         environment |= {"NO_COLOR": "1", "COLUMNS": "160"}
     return subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, check=False).returncode

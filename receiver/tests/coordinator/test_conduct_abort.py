@@ -66,6 +66,22 @@ async def test_a_failed_participant_aborts_the_others(server: Served, tmp_path: 
     await require_nothing_left(server, record)
 
 
+async def test_a_participant_that_fails_before_it_joins_aborts_the_others(
+    server: Served, tmp_path: Path
+) -> None:
+    async with server.client() as client:
+        hv1, hv2 = make_hosts(client, make_disks(tmp_path))
+        session = await open_session(client, ["hv1", "hv2"], join_timeout_s=600)
+        joining = asyncio.create_task(hv1.join(session))
+        answer = await hv2.step(session, "failed", {"reason": "VM web: no disk is tracked"}, 0)
+        joined = await joining
+        record = await ended(client, server, session)
+    reason = "participant hv2 failed: VM web: no disk is tracked; solve this and run the backup again"
+    assert answer["order"] == joined["order"] == "abort"
+    assert joined["reason"] == record.reason == reason
+    await require_nothing_left(server, record)
+
+
 async def test_hosts_that_do_not_join_are_named(server: Served, tmp_path: Path) -> None:
     async with server.client() as client:
         hv1 = make_hosts(client, make_disks(tmp_path))[0]

@@ -14,7 +14,7 @@ from livebackup_receiver.coordinator import steps, transitions
 from livebackup_receiver.coordinator.attendance import Attendance
 from livebackup_receiver.coordinator.orders import Answer, Order, Plan
 from livebackup_receiver.coordinator.plan import check_reports
-from livebackup_receiver.coordinator.reports import AnyStep, JoinedStep, VmReport
+from livebackup_receiver.coordinator.reports import AnyStep, FailedStep, JoinedStep, VmReport
 from livebackup_receiver.coordinator.states import order_for
 from livebackup_receiver.errors import (
     HostUnknown,
@@ -141,6 +141,9 @@ class LiveSession:
             steps.apply(step, self.record, participant, now=now())
         elif participant is None and isinstance(step, JoinedStep):
             self._join(host, step, holder_of)
+        elif participant is None and isinstance(step, FailedStep):
+            # It found out before it could join; the others need not wait until it should have.
+            transitions.fail(self.record, host, now=now(), reason=step.facts.reason)
         elif participant is None and not self.record.state.ended:
             raise StepUnexpected(host, step.step, "not joined")
 
