@@ -115,6 +115,8 @@ lint: $(LINTS) ## Every linter
 .PHONY: $(LINTS)
 lint-ruff: setup
 	ruff check .
+	ruff format --check --quiet .
+	vermin --quiet --violations --no-tips --target=3.9- plugins
 
 lint-mypy: setup
 	cd receiver && mypy

@@ -114,7 +114,7 @@ def random_disk(folder: Path) -> Path:
     raw, disk = folder / "random.raw", folder / "disk.qcow2"
     generator = random.Random(1)
     with raw.open("wb") as file:
-        for _ in range(DISK_BYTES // EXTENT_BYTES):
+        for _extent in range(DISK_BYTES // EXTENT_BYTES):
             file.write(generator.randbytes(EXTENT_BYTES))
     subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(disk)], check=True)
     raw.unlink()

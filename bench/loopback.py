@@ -167,6 +167,7 @@ def module(name: str, **options: Any) -> dict[str, Any]:
         env=environment,
         capture_output=True,
         text=True,
+        check=False,
     )
     result: dict[str, Any] = json.loads(done.stdout) if done.stdout else {"failed": True, "msg": done.stderr}
     if result.get("failed"):

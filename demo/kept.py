@@ -28,6 +28,7 @@ def forward(site: Site) -> None:
     """Carry connections from the loopback into the lab's network; it ends with the lab."""
     box = site.lab.box
     address = site.lab.host("rcv").spec.address
-    inside = f"nsenter --target={box.pid} --net socat STDIO TCP:{address}:8440"
+    # Within EXEC a colon of the command itself wants a backslash.
+    inside = rf"nsenter --target={box.pid} --net socat STDIO TCP\:{address}\:8440"
     listen = f"TCP-LISTEN:{PORT},bind=127.0.0.1,reuseaddr,fork"
     spawn(box.cgroup / "forward", ["socat", listen, f"EXEC:{inside}"], ROOT / "build/demo/forward.log")

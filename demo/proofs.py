@@ -9,7 +9,6 @@ are read by the lab's own verifier.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -226,8 +225,3 @@ def _left_at_receiver(site: Site) -> Iterator[str]:
     yield from (f"partial layer {path}" for path in partial)
     daemons = host.run(["pgrep", "-x", "qemu-storage-d"], check=False).stdout.split()
     yield from (f"storage daemon {pid}" for pid in daemons)
-
-
-def as_table(proofs: list[Proof]) -> str:
-    """The proofs as JSON, for whoever wants to keep them."""
-    return json.dumps([{"claim": proof.claim, "detail": proof.detail} for proof in proofs], indent=2)

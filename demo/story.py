@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from demo import proofs
@@ -161,7 +160,3 @@ def last_line(evidence: Evidence, held: list[Proof]) -> str:
         f"demo: ok vms={len(newest['vms'])} disks={disks} points={len(evidence.points)} "
         f"proofs={len(held)} max_pause_ms={pause:.0f} order={'/'.join(CHAIN)}"
     )
-
-
-def pictures() -> list[Path]:
-    return [SHOTS / "running.png", SHOTS / "points.png"]

@@ -13,6 +13,7 @@ mount -t tmpfs run /run
 mount -t tmpfs tmp /tmp
 
 name=guest rate=0 next=- mode=work
+# shellcheck disable=SC2013  # the words are wanted
 for word in $(cat /proc/cmdline); do
     case $word in
         lab.name=*) name=${word#*=} ;;

@@ -87,7 +87,9 @@ def _guest(vm: VmSpec, host: HostSpec) -> list[str]:
 
 
 def kernel_words(vm: VmSpec) -> str:
-    words = f"lab.name={vm.identity or vm.name} lab.rate={vm.rate} lab.next={vm.next or '-'} lab.mode={vm.mode}"
+    words = (
+        f"lab.name={vm.identity or vm.name} lab.rate={vm.rate} lab.next={vm.next or '-'} lab.mode={vm.mode}"
+    )
     return f"console=ttyS0 quiet loglevel=3 panic=-1 tsc=reliable {words}"
 
 

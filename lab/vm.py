@@ -107,7 +107,7 @@ class Vm:
         return asyncio.run(asyncio.wait_for(self._execute(command, arguments), timeout=60))
 
     def write(self, letter: str, offset: int, length: int, pattern: int) -> None:
-        """Write `length` bytes of value `pattern` to a disk, as a guest would; for machines without a guest."""
+        """Write `length` bytes of value `pattern` to a disk, as a guest would: for machines without one."""
         device = f"/machine/peripheral/vd-{letter}/virtio-backend"
         line = f'qemu-io -d {device} "write -P {pattern} {offset} {length}"'
         if said := self.qmp("human-monitor-command", **{"command-line": line}):

@@ -1,5 +1,6 @@
 # SPDX-FileCopyrightText: The Livebackup authors
 # SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck shell=sh
 #
 # sh build.sh TARGET: builds the documentation of the collection and its guides as HTML. Needs no network.
 set -eu

@@ -83,7 +83,7 @@ async def _answer(vm: str, awaitable: Any, command: str, timeout: float) -> Any:
             vm=vm,
             command=command,
         ) from error
-    except (QMPError, EOFError, OSError) as error:
+    except (asyncio.TimeoutError, QMPError, EOFError, OSError) as error:
         raise AgentError(
             f"VM {vm}: its guest agent did not answer {command} within {timeout:g} seconds; check that "
             f"qemu-guest-agent runs in the guest and that no other client holds its socket.",

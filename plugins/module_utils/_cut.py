@@ -99,7 +99,7 @@ class Window:
         """Do something inside the window. Raises BudgetSpent when the window has been open for too long."""
         try:
             return await asyncio.wait_for(work, self.remaining())
-        except TimeoutError as error:
+        except asyncio.TimeoutError as error:
             names = ", ".join(member.name for member in self._members.everyone)
             raise BudgetSpent(
                 f"The VMs {names} were resumed because the cut was not done within the budget of "

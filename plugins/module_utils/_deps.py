@@ -21,9 +21,14 @@ try:
 
     HAVE_QEMU_QMP = True
 except ImportError:
-    # placeholders that nothing raises: without the library no code comes so far
     QMPClient = None  # type: ignore[misc, assignment]
-    QMPError = ExecuteError = OSError  # type: ignore[misc, assignment]
+
+    class QMPError(Exception):  # type: ignore[no-redef]
+        """Stands in for the library's; without it no code comes so far that this could be raised."""
+
+    class ExecuteError(QMPError):  # type: ignore[no-redef]
+        """As above."""
+
     HAVE_QEMU_QMP = False
 
 __all__ = ["ExecuteError", "QMPClient", "QMPError", "require_qemu_qmp"]

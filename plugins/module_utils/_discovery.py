@@ -63,7 +63,7 @@ async def discovered(patterns: list[str], timeout: float) -> AsyncIterator[Disco
         for result in results:
             if isinstance(result, Monitor):
                 stack.push_async_callback(result.close)
-        for socket, result in zip(sockets, results, strict=True):
+        for socket, result in zip(sockets, results):
             _add(discovery, socket, result)
         yield discovery
 

@@ -65,7 +65,7 @@ class Members:
         """Do something to all present VMs at the same time, and return the results of those still present."""
         members = list(self.present)
         results = await asyncio.gather(*map(act, members), return_exceptions=True)
-        for member, result in zip(members, results, strict=True):
+        for member, result in zip(members, results):
             if isinstance(result, BaseException):
                 self._lose(member, result)
         return [result for result in results if not isinstance(result, BaseException)]

@@ -30,7 +30,7 @@ async def run(
     process = await _start(argv, pass_fds, {"LC_ALL": "C.UTF-8", **(env or {})})
     try:
         stdout, stderr = await asyncio.wait_for(process.communicate(), timeout)
-    except TimeoutError as error:
+    except asyncio.TimeoutError as error:
         raise _failed(argv, None, f"it did not end within {timeout:g} seconds and was killed") from error
     finally:
         await _end(process)

@@ -64,8 +64,7 @@ class Monitor:
             self.sent.append({"execute": command, **({"arguments": arguments} if arguments else {})})
         try:
             return await asyncio.wait_for(self._client.execute(command, arguments), timeout)
-        except (QMPError, EOFError, OSError) as error:
-            # TimeoutError is an OSError
+        except (asyncio.TimeoutError, QMPError, EOFError, OSError) as error:
             raise self._failure(command, timeout, error) from error
 
     def _failure(self, command: str, timeout: float, error: Exception) -> MonitorError:
@@ -74,7 +73,7 @@ class Monitor:
             return CommandRefused(
                 f"VM {self.vm}: QEMU refused {command}: {error}.", **facts, reason=str(error)
             )
-        if isinstance(error, TimeoutError):
+        if isinstance(error, asyncio.TimeoutError):
             return MonitorSilent(
                 f"VM {self.vm}: QEMU did not answer {command} within {timeout:g} seconds; look whether the "
                 f"process behind {self.socket} hangs.",
@@ -140,7 +139,7 @@ async def connect(socket: str, timeout: float) -> Monitor:
         stream.connect(socket)
         owner = _owner(stream)
         await asyncio.wait_for(client.connect(stream), timeout)
-    except (TimeoutError, QMPError, OSError) as error:
+    except (asyncio.TimeoutError, QMPError, OSError) as error:
         stream.close()
         raise _connect_error(socket, error) from error
     return Monitor(client, socket, owner)

@@ -81,7 +81,7 @@ async def _tracking(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         vms = [await _discovery.inspect(monitor) for monitor in monitors]
         # all VMs are planned before the first is changed
         plans = [plan(vm, wish) for vm in vms]
-        commands = [] if check_mode else [await _apply(*pair) for pair in zip(monitors, plans, strict=True)]
+        commands = [] if check_mode else [await _apply(*pair) for pair in zip(monitors, plans)]
     return result(vms, plans, [command for sent in commands for command in sent])
 
 
@@ -179,7 +179,7 @@ def result(vms: list[Vm], plans: list[list[Change]], commands: list[dict[str, An
     """What the module returns: the same keys in check mode, and whether anything changed or not. Pure."""
     tracker = DifferenceTracker()
     reports = []
-    for vm, changes in zip(vms, plans, strict=True):
+    for vm, changes in zip(vms, plans):
         for change in changes:
             names = [
                 [bitmap_line(bitmap) for bitmap in disk.bitmaps] for disk in (change.disk, change.after())

@@ -120,7 +120,7 @@ def _listen(link: socket.socket, parent: int) -> tuple[list[dict[str, Any]], lis
         link.settimeout(None if deadline is None else max(0.001, deadline - time.monotonic()))
         try:
             data, descriptors = socket.recv_fds(link, _MESSAGE_BYTES, 1)[:2]
-        except TimeoutError:
+        except socket.timeout:
             deadline = None
             _kill(parent)
             continue

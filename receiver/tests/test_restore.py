@@ -97,12 +97,20 @@ def opened_for_writing(path: Path, scratch: Path) -> Iterator[None]:
         subprocess.run(["kill", pidfile.read_text().strip()], check=True)
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the files of VM db go when ``tmp_path`` is the target."""
+    made = tmp_path / "db"
+    made.mkdir()
+    return made
+
+
 @pytest.mark.parametrize("format", list(Format))
 async def test_the_newest_point_has_the_newest_content(
     store: SampleStore, chain: list[Point], tmp_path: Path, format: Format
 ) -> None:
     await act(plan(store, chain[-1], tmp_path / "out", format))
-    restored = tmp_path / "out" / f"db-vd-a.{format}"
+    restored = tmp_path / f"out/db/vd-a.{format}"
     assert read_image(restored, format, tmp_path) == store.content[DISK]
 
 
@@ -110,7 +118,7 @@ async def test_an_older_point_has_its_own_content(
     store: SampleStore, chain: list[Point], tmp_path: Path
 ) -> None:
     await act(plan(store, chain[0], tmp_path / "out"))
-    content = read_image(tmp_path / "out" / "db-vd-a.qcow2", "qcow2", tmp_path)
+    content = read_image(tmp_path / "out/db/vd-a.qcow2", "qcow2", tmp_path)
     assert content == b"\1" * 256 * KIB + bytes(DISK_SIZE - 256 * KIB)
 
 
@@ -119,14 +127,14 @@ async def test_a_restored_file_needs_no_other_file(
 ) -> None:
     await act(plan(store, chain[-1], tmp_path / "out"))
     shutil.rmtree(store.root / "vms")
-    assert read_image(tmp_path / "out" / "db-vd-a.qcow2", "qcow2", tmp_path) == store.content[DISK]
+    assert read_image(tmp_path / "out/db/vd-a.qcow2", "qcow2", tmp_path) == store.content[DISK]
 
 
 async def test_nothing_else_is_left_in_the_directory(
     store: SampleStore, chain: list[Point], tmp_path: Path
 ) -> None:
     await act(plan(store, chain[-1], tmp_path / "out"))
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["db-vd-a.qcow2"]
+    assert [path.name for path in (tmp_path / "out/db").iterdir()] == ["vd-a.qcow2"]
 
 
 async def test_progress_ends_at_the_whole(store: SampleStore, chain: list[Point], tmp_path: Path) -> None:
@@ -136,9 +144,9 @@ async def test_progress_ends_at_the_whole(store: SampleStore, chain: list[Point]
 
 
 async def test_an_existing_file_is_not_touched(
-    store: SampleStore, chain: list[Point], tmp_path: Path
+    store: SampleStore, chain: list[Point], tmp_path: Path, folder: Path
 ) -> None:
-    target = tmp_path / "db-vd-a.qcow2"
+    target = folder / "vd-a.qcow2"
     target.write_bytes(b"precious")
     with pytest.raises(TargetExists, match="already exists; restore into another directory"):
         await act(plan(store, chain[-1], tmp_path))
@@ -146,27 +154,27 @@ async def test_an_existing_file_is_not_touched(
 
 
 async def test_an_existing_file_is_replaced_when_asked(
-    store: SampleStore, chain: list[Point], tmp_path: Path
+    store: SampleStore, chain: list[Point], tmp_path: Path, folder: Path
 ) -> None:
-    target = tmp_path / "db-vd-a.qcow2"
+    target = folder / "vd-a.qcow2"
     target.write_bytes(b"old")
     await act(plan(store, chain[-1], tmp_path), force=True)
     assert read_image(target, "qcow2", tmp_path) == store.content[DISK]
 
 
 async def test_a_file_in_use_is_not_replaced_even_when_asked(
-    store: SampleStore, chain: list[Point], tmp_path: Path
+    store: SampleStore, chain: list[Point], tmp_path: Path, folder: Path
 ) -> None:
-    target = tmp_path / "db-vd-a.qcow2"
+    target = folder / "vd-a.qcow2"
     run("qemu-img", "create", "-q", "-f", "qcow2", str(target), "1M")
     with opened_for_writing(target, tmp_path), pytest.raises(TargetInUse, match="in use"):
         await act(plan(store, chain[-1], tmp_path), force=True)
 
 
 async def test_the_base_of_an_image_in_use_is_not_replaced(
-    store: SampleStore, chain: list[Point], tmp_path: Path
+    store: SampleStore, chain: list[Point], tmp_path: Path, folder: Path
 ) -> None:
-    base, top = tmp_path / "db-vd-a.qcow2", tmp_path / "top.qcow2"
+    base, top = folder / "vd-a.qcow2", folder / "top.qcow2"
     run("qemu-img", "create", "-q", "-f", "qcow2", str(base), "1M")
     run("qemu-img", "create", "-q", "-f", "qcow2", "-b", base.name, "-F", "qcow2", str(top))
     with opened_for_writing(top, tmp_path), pytest.raises(TargetInUse):
@@ -191,12 +199,14 @@ async def test_one_changed_byte_is_found(store: SampleStore, chain: list[Point],
         await act(plan(store, chain[-1], tmp_path / "out"))
 
 
-async def test_a_failing_disk_leaves_no_file_of_the_others(store: SampleStore, tmp_path: Path) -> None:
+async def test_a_failing_disk_leaves_no_file_of_the_others(
+    store: SampleStore, tmp_path: Path, folder: Path
+) -> None:
     point = store.add({DISK: [Write(0, KIB, 1)], ("db", "vd-b"): [Write(0, KIB, 2)]})
-    (tmp_path / "db-vd-b.qcow2.partial").symlink_to("/nowhere/file")
-    with pytest.raises(CommandFailed, match="db-vd-b"):
+    (folder / "vd-b.qcow2.partial").symlink_to("/nowhere/file")
+    with pytest.raises(CommandFailed, match="db/vd-b"):
         await act(plan(store, point, tmp_path))
-    assert not {name for name in os.listdir(tmp_path) if name.startswith("db-")}
+    assert os.listdir(folder) == []
 
 
 async def test_a_directory_that_cannot_be_made(

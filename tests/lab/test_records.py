@@ -126,7 +126,7 @@ def test_copies_of_one_instant_are_accepted_again_and_again(guests: dict[str, Vm
         (["app/a", "app/b"], ["web/a", "web/b"]),
         (["web/a", "web/b"], ["app/a", "app/b"]),
     ],
-    ids=lambda disks: "+".join(disks),
+    ids="+".join,
 )
 def test_copies_of_different_instants_are_refused(
     guests: dict[str, Vm], tmp_path: Path, first: list[str], later: list[str]

@@ -185,7 +185,9 @@ def test_two_vms_of_a_host_are_cut_at_one_instant(
     assert marks.read_text().strip() == "first,second"
     for number, name in enumerate(("first", "second"), start=1):
         layer = receiver.layer(name, "vd-a", result["point"])
-        compared = subprocess.run(["qemu-img", "compare", layer, f"{marks}{number}"], capture_output=True)
+        compared = subprocess.run(
+            ["qemu-img", "compare", layer, f"{marks}{number}"], capture_output=True, check=False
+        )
         assert compared.returncode == 0
 
 

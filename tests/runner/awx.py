@@ -46,12 +46,14 @@ class Job:
     def events(self, kind: str) -> list[dict[str, Any]]:
         """The events of one kind in the order in which they happened."""
         events = [json.loads(path.read_text()) for path in (self.artifacts / "job_events").glob("*.json")]
-        return sorted((each for each in events if each["event"] == kind), key=lambda each: int(each["counter"]))
+        return sorted(
+            (each for each in events if each["event"] == kind), key=lambda each: int(each["counter"])
+        )
 
 
 @dataclass(frozen=True)
 class Controller:
-    """Runs playbooks of the collection as AWX does: ansible-runner, a private data directory, an ssh agent."""
+    """Runs playbooks of the collection as AWX does: ansible-runner, a private data directory, ssh-agent."""
 
     lab: Lab
     directory: Path
@@ -60,7 +62,16 @@ class Controller:
         """Run a playbook of the collection to its end, well or not."""
         private = self.directory / f"{len(list(self.directory.iterdir()))}-{playbook}"
         self._write(private, playbook, EXTRA_VARIABLES | variables)
-        command = ["ansible-runner", "run", str(private), "--playbook", "site.yml", "--ident", "job", "--quiet"]
+        command = [
+            "ansible-runner",
+            "run",
+            str(private),
+            "--playbook",
+            "site.yml",
+            "--ident",
+            "job",
+            "--quiet",
+        ]
         self.lab.controller(command, check=False, cwd=ROOT)
         return Job(private / "artifacts" / "job")
 

@@ -32,7 +32,9 @@ def test_result_is_handed_to_later_jobs(job: Job) -> None:
     assert result["reason"] is None
     assert result["vms"] == ["shop"]
     assert result["pause_ms"] > 0
-    assert [(disk["disk"], disk["level"], disk["state"]) for disk in result["disks"]] == [("vd-a", "full", "sealed")]
+    assert [(disk["disk"], disk["level"], disk["state"]) for disk in result["disks"]] == [
+        ("vd-a", "full", "sealed")
+    ]
     assert result["sent_bytes"] == sum(disk["sent_bytes"] for disk in result["disks"])
 
 

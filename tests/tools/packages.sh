@@ -1,5 +1,6 @@
 # SPDX-FileCopyrightText: The Livebackup authors
 # SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck shell=sh
 #
 # sh packages.sh LIST...: installs the Debian packages named in the lists that are not installed yet.
 # Nothing is asked of the package registry when none is missing.
@@ -10,6 +11,7 @@ installed() {
 }
 
 missing=""
+# shellcheck disable=SC2013  # names without blanks, one a line
 for package in $(sed 's/#.*//' "$@" | sort -u); do
     installed "$package" || missing="$missing $package"
 done

@@ -32,7 +32,9 @@ def molecule(lab: Lab, scenario: str, verb: str) -> int:
     environment = {**os.environ, **memory, "LIVEBACKUP_INVENTORY": str(lab.inventory)}
     if not sys.stdout.isatty():
         environment |= {"NO_COLOR": "1", "COLUMNS": "160"}
-    return subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, check=False).returncode
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, check=False
+    ).returncode
 
 
 def main() -> int:

@@ -86,7 +86,7 @@ def show_config(config_file: ConfigFile = None, as_json: AsJson = False) -> None
 def restore_point(
     point: Annotated[str, typer.Argument(help="Id of the point; `points` lists them.")],
     vm: Annotated[str, typer.Option(help="The VM to restore.")],
-    to: Annotated[Path, typer.Option(help="Directory for the files, named <vm>-<disk>.<format>.")],
+    to: Annotated[Path, typer.Option(help="Directory for the files, <vm>/<disk>.<format>.")],
     disk: Annotated[list[str] | None, typer.Option(help="Only this disk; may be repeated.")] = None,
     format: Annotated[Format, typer.Option(help="Format of the files.")] = Format.QCOW2,
     force: Annotated[

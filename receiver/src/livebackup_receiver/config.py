@@ -23,7 +23,7 @@ from pydantic_settings.sources import PydanticBaseSettingsSource
 from livebackup_receiver.errors import ConfigInvalid
 
 ENVIRONMENT_PREFIX = "LIVEBACKUP_"
-DEFAULT_PATH = Path("/etc/livebackup-receiver/config.toml")
+DEFAULT_PATH = Path("/etc/livebackup/receiver.toml")
 # Read by the command line to find the file, so it is no option itself.
 PATH_VARIABLE = "LIVEBACKUP_CONFIG"
 
@@ -135,7 +135,7 @@ class Config(BaseSettings):
 def load(path: Path | None = None) -> Config:
     """Read the options from a file and the environment.
 
-    :param path: the TOML file; None: $LIVEBACKUP_CONFIG, else /etc/livebackup-receiver/config.toml
+    :param path: the TOML file; None: $LIVEBACKUP_CONFIG, else /etc/livebackup/receiver.toml
     :raise ConfigInvalid: the file cannot be read, or an option is unknown, missing or wrong
     """
     path = path or Path(os.environ.get(PATH_VARIABLE, DEFAULT_PATH))

@@ -113,9 +113,10 @@ def plan_restore(
     directory: Path,
     format: Format,
 ) -> RestorePlan:
-    """Plan to restore the disks in ``chains``, each into a file ``<vm>-<disk>.<format>``."""
+    """Plan to restore the disks in ``chains``, each into a file ``<directory>/<vm>/<disk>.<format>``."""
+    directory /= vm
     disks = tuple(
-        DiskRestore(vm, disk, chain_layers(chain, store), directory / f"{vm}-{disk}.{format}")
+        DiskRestore(vm, disk, chain_layers(chain, store), directory / f"{disk}.{format}")
         for disk, chain in chains.items()
     )
     return RestorePlan(point.id, format, directory, disks)

@@ -90,12 +90,12 @@ async def test_the_bar_of_a_disk_moves_without_a_reload(visitor: Visitor, hyperv
     await visitor.log_in()
     await visitor.mark()
     session = await start_transfer(hypervisor)
-    bar = visitor.page.get_by_role("progressbar", name="db vd-a")
-    await expect(bar).to_have_attribute("value", "0")
+    meter = visitor.page.get_by_role("progressbar", name="db vd-a")
+    await expect(meter).to_have_attribute("value", "0")
     for done in (30, 75):
         await report_progress(hypervisor, session, done)
-        await expect(bar).to_have_attribute("value", str(done))
-        await expect(bar).to_have_attribute("aria-valuetext", f"{done} percent, transferring")
+        await expect(meter).to_have_attribute("value", str(done))
+        await expect(meter).to_have_attribute("aria-valuetext", f"{done} percent, transferring")
     await expect(visitor.page.locator("[aria-current=step]")).to_have_text("transferring")
     assert not await visitor.reloaded()
 

@@ -26,7 +26,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
 )
 def test_reasons(reason: str, stalled: bool, kind: type[TransferError], words: str) -> None:
     error = _transfer.failure("db", "vd-a", reason, stalled)
-    assert type(error) is kind
+    assert error.__class__ is kind
     assert error.message.startswith("VM db: ")
     assert words in error.message
     assert error.facts == {"vm": "db", "disk": "vd-a", "reason": reason}
