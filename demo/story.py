@@ -19,8 +19,8 @@ from lab import truth
 from lab.topology import CHAIN
 
 SHOTS = ROOT / "build/demo"
-# The workload writes about 20 records a second; so many new ones make an increment worth the name.
-RECORDS_BETWEEN_POINTS = 50
+# The workload writes 10 records a second; so many new ones make an increment worth the name.
+RECORDS_BETWEEN_POINTS = 30
 RUNS = ("crash", "filesystem", "crash")
 
 Say = Callable[[str], None]
@@ -59,8 +59,9 @@ def _back_up(site: Site, consistency: str, say: Say) -> dict[str, Any]:
 
 def _wait_for_writes(site: Site) -> None:
     """Return when every guest has written enough since now. Raises TimeoutError naming the VM."""
+    awaited = site.vms[0].newest().b + RECORDS_BETWEEN_POINTS
     for vm in site.vms:
-        vm.wait_for_record(vm.newest().b + RECORDS_BETWEEN_POINTS)
+        vm.wait_for_record(awaited)
 
 
 def _restore(site: Site, point: dict[str, Any]) -> None:

@@ -92,7 +92,7 @@ DEFAULT_HOSTS = ("hv1", "hv2", "rcv")
 VMS = {
     spec.name: spec
     for spec in (
-        VmSpec("db", "hv1", images("db"), rate=25, next="10.78.0.11:7002"),
+        VmSpec("db", "hv1", images("db"), rate=10, next="10.78.0.11:7002"),
         VmSpec("app", "hv1", images("app"), port=7002, next="10.78.0.12:7003"),
         VmSpec("web", "hv2", images("web"), port=7003),
     )
