@@ -37,6 +37,7 @@ an error into ``fail_json``.
      |    +-- ReceiverStalled
      +-- ReceiverError            the receiver's API
      |    +-- ReceiverUnreachable
+     |    |    +-- ReceiverUntrusted
      |    +-- ReceiverRefused
      |    +-- SessionAborted
      +-- RestoreError             the files to restore to
@@ -226,6 +227,12 @@ class ReceiverUnreachable(ReceiverError):
     """No answer from the receiver."""
 
     code = "receiver-unreachable"
+
+
+class ReceiverUntrusted(ReceiverUnreachable):
+    """The receiver's certificate has expired, is for another name, or is not from the given authority."""
+
+    code = "receiver-untrusted"
 
 
 class ReceiverRefused(ReceiverError):

@@ -23,6 +23,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
     ReceiverError,
     ReceiverRefused,
     ReceiverUnreachable,
+    ReceiverUntrusted,
 )
 
 ARGUMENTS: dict[str, Any] = {
@@ -33,6 +34,7 @@ ARGUMENTS: dict[str, Any] = {
     "receiver_timeout": {"type": "float", "default": 10.0},
 }
 DEFAULT_PORT = 8440
+_ABOUT_THE_TOKEN = (http.client.UNAUTHORIZED, http.client.FORBIDDEN)
 
 
 class Receiver:
@@ -41,7 +43,7 @@ class Receiver:
     Raises ReceiverUnreachable, ReceiverRefused; not for use by several threads.
     """
 
-    def __init__(self, *, url: str, token: str, ca_path: str, timeout: float) -> None:
+    def __init__(self, *, url: str, token: str, token_from: str, ca_path: str, timeout: float) -> None:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme != "https" or not parts.hostname:
             raise OptionError(
@@ -50,8 +52,15 @@ class Receiver:
             )
         self.url = url
         self.host = parts.hostname
-        self._options: dict[str, Any] = {"url": url, "token": token, "ca_path": ca_path, "timeout": timeout}
+        self._options: dict[str, Any] = {
+            "url": url,
+            "token": token,
+            "token_from": token_from,
+            "ca_path": ca_path,
+            "timeout": timeout,
+        }
         self._token = token
+        self._token_from = token_from
         self._timeout = timeout
         self._connection = http.client.HTTPSConnection(
             parts.hostname, parts.port or DEFAULT_PORT, timeout=timeout, context=_tls(ca_path)
@@ -63,6 +72,7 @@ class Receiver:
         return cls(
             url=params["receiver_url"],
             token=params["receiver_token"] or _read_token(params["receiver_token_path"]),
+            token_from="receiver_token" if params["receiver_token"] else params["receiver_token_path"],
             ca_path=params["receiver_ca_path"],
             timeout=params["receiver_timeout"],
         )
@@ -107,11 +117,7 @@ class Receiver:
             # a kept connection may have been closed by the other side while it was idle
             if reused and idempotent and not isinstance(error, socket.timeout):
                 return self._call(method, path, body, timeout=timeout)
-            raise ReceiverUnreachable(
-                f"The receiver at {self.url} does not answer: {_reason(error)}; check receiver_url, "
-                f"receiver_ca_path and that the receiver runs.",
-                receiver_url=self.url,
-            ) from error
+            raise _unreachable(self.url, error) from error
 
     def _request(self, method: str, path: str, body: dict[str, Any] | None, timeout: float) -> dict[str, Any]:
         connection = self._connection
@@ -123,7 +129,10 @@ class Receiver:
             headers["Content-Type"] = "application/json"
         connection.request(method, f"/api/v1{path}", None if body is None else json.dumps(body), headers)
         response = connection.getresponse()
-        return decode(response.status, response.read(), self.url)
+        try:
+            return decode(response.status, response.read(), self.url)
+        except ReceiverRefused as error:
+            raise _refusal(error, self.url, self._token_from) from None
 
 
 @contextlib.contextmanager
@@ -176,6 +185,29 @@ def _read_token(path: str) -> str:
             "give receiver_token or receiver_token_path.",
             receiver_token_path=path,
         ) from error
+
+
+def _refusal(error: ReceiverRefused, url: str, token_from: str) -> ReceiverRefused:
+    """The same, and if it is about the token, it says which that was."""
+    if error.status not in _ABOUT_THE_TOKEN:
+        return error
+    message = f"The receiver at {url} refuses the token from {token_from}: {error.message}"
+    return ReceiverRefused(message, code=error.code, status=error.status)
+
+
+def _unreachable(url: str, error: Exception) -> ReceiverUnreachable:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ReceiverUntrusted(
+            f"The certificate of the receiver at {url} cannot be trusted: {error.verify_message}; run "
+            "livebackup.qemu.deploy to renew it and to copy its authority here, or correct receiver_url or "
+            "receiver_ca_path.",
+            receiver_url=url,
+        )
+    return ReceiverUnreachable(
+        f"The receiver at {url} does not answer: {_reason(error)}; check receiver_url and that the receiver "
+        "runs.",
+        receiver_url=url,
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -90,6 +90,7 @@ def test_a_wrong_token_is_refused_with_the_receivers_words(receiver: ReceiverPro
     options = {**receiver.options(), "receiver_token": "wrong"}
     refused = run("session_info", **options)
     assert refused["error"]["status"] == 401
+    assert "refuses the token from receiver_token: the token is unknown" in refused["msg"]
     # a token for backups may not read points
     refused = run("point_info", **receiver.options("backup"))
     assert refused["error"]["status"] == 403
@@ -107,8 +108,10 @@ def test_the_token_may_be_in_a_file(receiver: ReceiverProcess, tmp_path: Any) ->
 def test_a_certificate_that_is_not_trusted(receiver: ReceiverProcess) -> None:
     options = {**receiver.options("read"), "receiver_ca_path": "/etc/ssl/certs/ca-certificates.crt"}
     refused = run("session_info", **options)
-    assert refused["error"]["code"] == "receiver-unreachable"
-    assert "CERTIFICATE_VERIFY_FAILED" in refused["msg"]
+    assert refused["error"]["code"] == "receiver-untrusted"
+    assert "cannot be trusted: " in refused["msg"]
+    assert "CERTIFICATE_VERIFY_FAILED" not in refused["msg"]
+    assert "run livebackup.qemu.deploy" in refused["msg"]
 
 
 def test_plain_http_is_refused(receiver: ReceiverProcess) -> None:
