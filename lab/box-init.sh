@@ -9,7 +9,7 @@ set -eu
 umount -R /sys/fs/cgroup
 mount -t sysfs sysfs /sys
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
-mkdir -p /run/netns
+mkdir -p /run/netns /run/systemd
 mount -t tmpfs tmpfs /run/netns
 mount -t tmpfs tmpfs /run/systemd
 hostname livebackup-lab
