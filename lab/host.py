@@ -187,7 +187,7 @@ class Host:
             f"--directory={self.state / 'root'}",
             f"--machine={self.name}", f"--hostname={self.name}",
             f"--network-namespace-path=/run/netns/{self.name}",
-            "--resolv-conf=off", "--timezone=off",
+            "--resolv-conf=off", "--timezone=off", "--link-journal=no",
             "--capability=CAP_NET_ADMIN,CAP_SYS_ADMIN",
             f"--bind-ro={guest.directory()}:{qemu.GUEST}",
             f"--bind-ro={paths.WHEELHOUSE}:/srv/wheelhouse",
