@@ -22,7 +22,7 @@ from bench.report import Figure, Report
 
 ROUNDS = 3
 DISK_BYTES = 2 << 30
-INCREMENT_BYTES = 256 << 20
+INCREMENT_BYTES = 1 << 30
 EXTENT_BYTES = 1 << 20
 MAX_SEED = 1 << 30
 
