@@ -140,7 +140,7 @@ lint-licences: setup
 ## Seeing it ----------------------------------------------------------------------------------
 
 .PHONY: demo
-demo: setup ## Back up a group of VMs on three hosts, break things, restore; on this machine alone
+demo: setup ## Back up three VMs on two hypervisors into a receiver, restore them, and prove it
 	$(AS_ROOT) python -m demo
 
 .PHONY: bench
@@ -158,6 +158,15 @@ lab-down: setup ## Remove the lab without a trace
 .PHONY: lab-status
 lab-status: setup ## What runs in the lab
 	$(AS_ROOT) python -m lab status
+
+## Taking it to other hosts -------------------------------------------------------------------
+
+DIST := $(BUILD)/dist
+.PHONY: dist
+dist: setup ## The collection and the receiver's package as files, in build/dist
+	@mkdir -p $(DIST)
+	ansible-galaxy collection build --force --output-path $(DIST) .
+	cp $(WHEELHOUSE)/livebackup_receiver-*.whl $(DIST)
 
 ## Writing ------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -51,3 +52,10 @@ def test_lock_satisfies_what_the_receiver_requires(name: str, requirement: str) 
 @pytest.mark.parametrize("name", LOCKS)
 def test_lock_names_no_index(name: str) -> None:
     assert "://" not in (ROOT / name).read_text().partition("unsafe in a requirements file")[0]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/docsite/rst/quickstart.rst"])
+def test_the_files_of_this_version_are_the_ones_named(page: str) -> None:
+    text = (ROOT / page).read_text()
+    named = re.findall(r"(?:livebackup-qemu|livebackup_receiver)-([0-9][0-9.]*[0-9])", text)
+    assert set(named) == {VERSION}
