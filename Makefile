@@ -19,8 +19,9 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(BUILD)/collections
 export ANSIBLE_NOCOWS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-# The lab makes namespaces and mounts. PATH is named again because sudo has its own.
-AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env env PATH="$(PATH)")
+# The lab makes namespaces and mounts. PATH is named again because sudo has its own; what Ansible keeps in HOME
+# must not end up there as root's.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env --set-home env PATH="$(PATH)")
 PYTEST = pytest --junitxml=$(RESULTS)/$@.xml $(PYTEST_ARGS)
 PIP_COMPILE = CUSTOM_COMPILE_COMMAND="make lock" pip-compile --quiet --generate-hashes --allow-unsafe \
 	--strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
