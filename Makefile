@@ -14,7 +14,7 @@ SCENARIOS := receiver hypervisor group_backup
 PACKAGES := lab demo bench tests/tools
 PYTEST_ARGS ?=
 
-export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(BUILD)/collections
 export ANSIBLE_NOCOWS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
