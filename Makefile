@@ -85,7 +85,7 @@ test-unit: setup ## The collection's pure parts, and what the repository promise
 
 .PHONY: test-receiver
 test-receiver: setup ## The receiver, against real storage daemons
-	$(PYTEST) receiver/tests
+	$(AS_ROOT) $(PYTEST) receiver/tests
 
 .PHONY: test-qemu
 test-qemu: setup ## The modules, against real QEMU processes and a real receiver
