@@ -65,6 +65,7 @@ $(STAMPS)/wheels: receiver/requirements.lock requirements-hosts.lock $(STAMPS)/v
 	@touch $@
 
 $(STAMPS)/wheelhouse: $(RECEIVER_SOURCES) $(STAMPS)/wheels
+	rm -f $(WHEELHOUSE)/livebackup_receiver-*.whl
 	$(VENV)/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(WHEELHOUSE) ./receiver
 	@touch $@
 
@@ -165,6 +166,7 @@ lab-status: setup ## What runs in the lab
 DIST := $(BUILD)/dist
 .PHONY: dist
 dist: setup ## The collection and the receiver's package as files, in build/dist
+	rm -rf $(DIST)
 	@mkdir -p $(DIST)
 	ansible-galaxy collection build --force --output-path $(DIST) .
 	cp $(WHEELHOUSE)/livebackup_receiver-*.whl $(DIST)

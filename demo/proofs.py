@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from demo.site import RESTORED, STORE, Site
@@ -19,6 +20,7 @@ from lab.topology import CHAIN, DiskSpec, VmSpec
 from lab.vm import Newest
 
 MAX_SENT_PER_DIRTY = 1.05
+SCRATCH = "/var/lib/livebackup/scratch"
 
 
 class Refuted(Exception):
@@ -194,6 +196,9 @@ def nothing_left(site: Site) -> Proof:
 
 def _left_on_vms(site: Site) -> Iterator[str]:
     committed = {point["id"] for point in site.points()}
+    for host in map(site.lab.host, ("hv1", "hv2")):
+        scratch = host.run(["find", SCRATCH, "-type", "f"]).stdout.split()
+        yield from (f"scratch image {path} on {host.name}" for path in scratch)
     for vm in site.vms:
         nodes = vm.qmp("query-named-block-nodes", flat=True)
         yield from (
@@ -221,7 +226,9 @@ def _stray(node: dict[str, Any], committed: set[str]) -> list[str]:
 
 def _left_at_receiver(site: Site) -> Iterator[str]:
     host = site.lab.host("rcv")
-    partial = host.run(["find", STORE, "-name", "*.partial*"]).stdout.split()
-    yield from (f"partial layer {path}" for path in partial)
+    committed = {point["id"] for point in site.points()}
+    files = host.run(["find", f"{STORE}/vms", "-type", "f"]).stdout.split()
+    due = {f"{point}{suffix}" for point in committed for suffix in (".qcow2", ".json")}
+    yield from (f"file {path} of no point" for path in files if Path(path).name not in due)
     daemons = host.run(["pgrep", "-x", "qemu-storage-d"], check=False).stdout.split()
     yield from (f"storage daemon {pid}" for pid in daemons)
