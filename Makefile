@@ -11,7 +11,7 @@ RESULTS := $(BUILD)/results
 COLLECTION := $(BUILD)/collections/ansible_collections/livebackup/qemu
 WHEELHOUSE := $(BUILD)/wheelhouse
 SCENARIOS := receiver hypervisor group_backup
-PACKAGES := lab demo bench tests/tools
+PACKAGES := lab demo bench faults tests/tools
 PYTEST_ARGS ?=
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
@@ -99,6 +99,11 @@ test-lab: setup ## The lab's own hosts and guests
 .PHONY: test-integration
 test-integration: setup ## Real VMs on the lab's hosts, faults included; the playbooks as AWX starts them
 	$(AS_ROOT) $(PYTEST) tests/integration tests/runner
+
+FAULTS = $(AS_ROOT) env PYTHONPATH=$(BUILD)/collections python -m faults
+.PHONY: faults
+faults: setup ## Kill, hang and fail every actor at every boundary of a backup; ONLY=text for some of them
+	$(FAULTS) enumerate $(ONLY)
 
 .PHONY: molecule
 molecule: $(MOLECULE) ## The roles, deployed twice and verified on the lab's hosts

@@ -16,6 +16,7 @@ from typing import Any
 from ansible_collections.livebackup.qemu.plugins.module_utils import (
     _bitmaps,
     _discovery,
+    _faultpoints,
     _receiver,
     _reconcile,
     _suitability,
@@ -36,6 +37,8 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._watchdog import W
 
 # A slower job leaves the connection idle for so long that it looks like a receiver that hangs.
 SPEED_MINIMUM = 1 << 20
+# A transfer that stalls is ended after the limit; one who has not even done that hangs.
+HANG_STALLS = 2.0
 
 
 def backup(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -59,7 +62,8 @@ def backup(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
                 session=settings.session,
                 reason=session["reason"],
             )
-        with _watchdog.started() as watchdog:
+        with _watchdog.started(HANG_STALLS * settings.stall_limit) as watchdog:
+            _faultpoints.reached("participant.guarded")
             return asyncio.run(_take_part(params, settings, receiver, watchdog, session["policy"]))
 
 
@@ -107,7 +111,10 @@ def chosen(params: dict[str, Any], discovery: _discovery.Discovery) -> list[Moni
 async def _take_part(
     params: dict[str, Any], settings: Settings, receiver: Receiver, watchdog: Watchdog, policy: str
 ) -> dict[str, Any]:
-    async with _discovery.discovered(params["qmp_sockets"], params["qmp_timeout"]) as discovery:
+    async with (
+        watchdog.heartbeat(),
+        _discovery.discovered(params["qmp_sockets"], params["qmp_timeout"]) as discovery,
+    ):
 
         async def find() -> list[Monitor]:
             monitors = chosen(params, discovery)

@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+_PREFIX = "livebackup-key-"
 # without ChaCha20, which is twice as slow where the CPU has AES instructions
 PRIORITY = "NORMAL:-CHACHA20-POLY1305:+ECDHE-PSK:+DHE-PSK:+PSK"
 
@@ -39,7 +42,7 @@ def key_directory(transport: Transport, owner: tuple[int, int] | None = None) ->
 
     QEMU's client reads the file when the credentials object is made, never again.
     """
-    with tempfile.TemporaryDirectory(prefix="livebackup-", dir=_parent()) as directory:
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-", dir=_parent()) as directory:
         path = os.path.join(directory, "keys.psk")
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
             file.write(f"{transport.username}:{transport.key}\n")
@@ -47,6 +50,14 @@ def key_directory(transport: Transport, owner: tuple[int, int] | None = None) ->
             os.chown(path, *owner)
             os.chown(directory, *owner)
         yield directory
+
+
+def sweep() -> None:
+    """Remove the key directories of processes that were killed."""
+    for directory in glob.glob(os.path.join(_parent() or tempfile.gettempdir(), f"{_PREFIX}*-*")):
+        owner = os.path.basename(directory)[len(_PREFIX) :].partition("-")[0]
+        if owner.isdigit() and not os.path.exists(f"/proc/{owner}"):
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _parent() -> str | None:

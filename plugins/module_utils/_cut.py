@@ -19,6 +19,7 @@ from typing import Any
 
 from ansible_collections.livebackup.qemu.plugins.module_utils import (
     _discovery,
+    _faultpoints,
     _names,
     _process,
     _transactions,
@@ -64,6 +65,7 @@ class Window:
         self._watchdog.arm(budget, self._addresses())
         self._budget = budget
         self._deadline = time.monotonic() + OWN_SHARE * budget
+        _faultpoints.reached("participant.armed")
         if consistency == "filesystem":
             await self.within_budget(self._members.do(self._freeze))
         await self.within_budget(self._members.do(lambda member: member.pause.stop()))
@@ -77,6 +79,7 @@ class Window:
         await self.within_budget(self._members.do(lambda member: cut_vm(member, cbw_timeout)))
         if hook:
             await self.within_budget(run_hook(hook, hook_timeout, session, self._members.present))
+        _faultpoints.reached("participant.hook-run")
         await self.within_budget(self._members.do(lambda member: member.pause.verify()))
 
     async def close(self) -> None:
@@ -91,6 +94,7 @@ class Window:
             self._watchdog.arm(CLEANUP_SECONDS, self._addresses())
             raise
         self._watchdog.disarm()
+        _faultpoints.reached("participant.disarmed")
 
     def _addresses(self) -> list[dict[str, Any]]:
         return [member.address() for member in self._members.everyone]
@@ -115,14 +119,19 @@ async def cut_vm(member: Member, cbw_timeout: int) -> None:
     """
     monitor, plans = member.monitor, member.plans
     await monitor.transaction(_transactions.start_checkpoints(plans))
+    _faultpoints.reached("participant.checkpoints-started")
     for plan in plans:
         await monitor.execute("blockdev-add", _transactions.filter_node(plan, cbw_timeout))
+        _faultpoints.reached("participant.filter-added")
         await monitor.execute(
             "qom-set",
             {"path": plan.disk.device, "property": "drive", "value": _names.node("cbw", plan.index)},
         )
+        _faultpoints.reached("participant.device-switched")
         await monitor.execute("blockdev-add", _transactions.snapshot_node(plan))
+        _faultpoints.reached("participant.snapshot-added")
     await monitor.transaction(_transactions.hand_over_frozen(plans))
+    _faultpoints.reached("participant.cut")
 
 
 async def run_hook(command: tuple[str, ...], timeout: float, session: str, members: list[Member]) -> None:

@@ -16,8 +16,10 @@ from typing import Any
 
 from ansible_collections.livebackup.qemu.plugins.module_utils import (
     _agent,
+    _credentials,
     _cut,
     _discovery,
+    _faultpoints,
     _names,
     _plan,
     _reconcile,
@@ -122,14 +124,18 @@ async def join(participant: Participant) -> Report:
     """Put the VMs in order, check them, and claim them for the session."""
     receiver, settings = participant.receiver, participant.settings
     monitors = await participant.find()
+    _faultpoints.reached("participant.found")
     vms = await together(monitors, _discovery.inspect)
     for vm in vms:
         await asyncio.to_thread(_reconcile.refuse_owned, receiver, vm, settings.session)
     # only from here on are they ours to put in order
     participant.monitors += monitors
+    _credentials.sweep()
     verdicts = await asyncio.to_thread(_reconcile.verdicts, receiver, settings.host, vms)
+    _faultpoints.reached("participant.judged")
     await together(monitors, lambda monitor: _reconcile.settle(monitor, verdicts.get(monitor.vm, {})))
     participant.members.present += await together(monitors, lambda monitor: _claim(monitor, settings.session))
+    _faultpoints.reached("participant.joined")
     reports = [_report.vm_report(member.vm, member.agent) for member in participant.members.present]
     return Report("joined", {"vms": reports})
 
@@ -138,11 +144,13 @@ async def _claim(monitor: Monitor, session: str) -> Member:
     vm = await _discovery.inspect(monitor)
     _suitability.check_vm(vm)
     await monitor.execute("object-add", {"qom-type": "throttle-group", "id": _names.session_object(session)})
+    _faultpoints.reached("participant.claimed")
     return Member(monitor, vm, Pause(monitor, vm.agent_path), agent=await _agent.state(vm))
 
 
 async def prepare(participant: Participant, answer: Answer) -> Report:
     """Attach scratch images and receiver to the running VMs."""
+    _faultpoints.reached("participant.planned")
     plan = participant.plan = answer.plan or {}
     settings = participant.settings
     carrier = _transfer.Carrier(
@@ -160,6 +168,7 @@ async def prepare(participant: Participant, answer: Answer) -> Report:
 
     await participant.members.do(attach)
     await _cut.flush(participant.members.present)
+    _faultpoints.reached("participant.prepared")
     return Report("prepared")
 
 
@@ -185,12 +194,14 @@ async def stop(participant: Participant, dummy: Answer) -> Report:
 
 async def cut(participant: Participant, dummy: Answer) -> Report:
     """Capture all disks and let the VMs run again."""
+    _faultpoints.reached("participant.cutting")
     settings = participant.settings
     await participant.window.cut(
         settings.session, settings.cut_hook, settings.cut_hook_timeout, settings.cbw_timeout
     )
     await participant.window.close()
     await participant.members.do(_cut.measure)
+    _faultpoints.reached("participant.measured")
     return Report("cut", {"vms": [cut_facts(member) for member in participant.members.present]})
 
 
@@ -222,10 +233,12 @@ async def transfer(participant: Participant, dummy: Answer) -> Report:
     if not all(disk.ended for disk in progress):
         await _transfer.next_event(members.present, PROGRESS_SECONDS)
         progress = await _progress(members)
+    _faultpoints.reached("participant.transferring")
     if not all(disk.ended for disk in progress):
         return Report("transferring", {"disks": [disk.facts() for disk in progress]})
     await members.do(_transfer.detach)
     participant.transferred = True
+    _faultpoints.reached("participant.transferred")
     return Report(
         "transferred", {"disks": [sent for member in members.present for sent in sent_facts(member)]}
     )
@@ -243,7 +256,10 @@ async def _progress(members: Members) -> list[_transfer.Progress]:
 
 async def finish(participant: Participant, dummy: Answer) -> Report:
     """The point is committed: drop the old checkpoints. What fails here, the next run does."""
-    return Report("finished", {"removed": await put_in_order(participant)})
+    _faultpoints.reached("participant.finishing")
+    removed = await put_in_order(participant)
+    _faultpoints.reached("participant.finished")
+    return Report("finished", {"removed": removed})
 
 
 async def abort(participant: Participant, answer: Answer) -> Report:

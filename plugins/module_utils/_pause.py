@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from ansible_collections.livebackup.qemu.plugins.module_utils import _agent, _names
+from ansible_collections.livebackup.qemu.plugins.module_utils import _agent, _faultpoints, _names
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import AgentError, CutError
 from ansible_collections.livebackup.qemu.plugins.module_utils._qmp import Monitor
 
@@ -52,9 +52,11 @@ class Pause:
         """
         if (await self.monitor.execute("query-status"))["running"]:
             await _mark(self.monitor, _names.PAUSE)
+            _faultpoints.reached("participant.marked")
             self.stopped = True
             self._stopped_at = time.monotonic()
             await self.monitor.execute("stop")
+            _faultpoints.reached("participant.stopped")
 
     async def verify(self) -> None:
         """Raise CutError if somebody else has resumed the VM meanwhile: then there was no common instant."""
@@ -75,7 +77,9 @@ class Pause:
             await self.monitor.execute("cont")
             self.pause_ms = 1000 * (time.monotonic() - self._stopped_at)
             self.stopped = False
+            _faultpoints.reached("participant.resumed")
             await _unmark(self.monitor, _names.PAUSE)
+            _faultpoints.reached("participant.unmarked")
         if self.frozen and self.agent_path is not None:
             await _thaw(self.monitor, self.agent_path)
             self.frozen = False

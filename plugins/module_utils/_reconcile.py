@@ -16,6 +16,7 @@ from typing import Any
 
 from ansible_collections.livebackup.qemu.plugins.module_utils import (
     _discovery,
+    _faultpoints,
     _graph,
     _names,
     _pause,
@@ -56,6 +57,7 @@ async def settle_all(
         try:
             alive = [vm for vm in vms if isinstance(vm, Vm)]
             found = await asyncio.to_thread(verdicts, receiver, host, alive)
+            _faultpoints.reached("participant.judged")
         except LivebackupError as error:
             problems.append(error.message)
     settling = (settle(monitor, found.get(monitor.vm, {}), given_up) for monitor in monitors)
@@ -81,10 +83,12 @@ async def settle(monitor: Monitor, verdict: Verdict, given_up: str | None = None
     vm = await release(monitor)
     removed = removals(vm, verdict, given_up)
     await monitor.transaction([_transactions.bitmap_remove(node, name) for node, name in removed])
+    _faultpoints.reached("participant.checkpoints-removed")
     await _renew_markers(monitor, vm)
     for name in vm.objects:
         if _names.session_of(name):
             await monitor.unless_refused("object-del", {"id": name})
+    _faultpoints.reached("participant.settled")
     if frozen:
         raise frozen
     return sorted({name for dummy, name in removed if _names.point_of(name)})
@@ -106,12 +110,15 @@ async def release(monitor: Monitor) -> Vm:
     """
     vm = await _discovery.inspect(monitor)
     await _end_jobs(monitor, vm)
+    _faultpoints.reached("participant.jobs-ended")
     await _remove_nodes(monitor, await _discovery.inspect(monitor))
+    _faultpoints.reached("participant.nodes-removed")
     await _scratch.remove_fds(monitor)
     for index in range(len(vm.disks)):
         await monitor.unless_refused("closefd", {"fdname": _names.fd(index)})
     if _names.PSK in vm.objects:
         await monitor.execute("object-del", {"id": _names.PSK})
+    _faultpoints.reached("participant.credentials-removed")
     return await _discovery.inspect(monitor)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from ansible_collections.livebackup.qemu.plugins.module_utils import (
     _channel,
     _credentials,
+    _faultpoints,
     _names,
     _reconcile,
     _scratch,
@@ -75,10 +76,12 @@ async def attach_targets(member: Member, carrier: Carrier) -> None:
         await monitor.execute(
             "object-add", _credentials.credentials(carrier.transport, _names.PSK, directory)
         )
+        _faultpoints.reached("participant.credentials-made")
     for plan in member.plans:
         await _scratch.attach(
             monitor, index=plan.index, size=plan.disk.virtual_size, directory=carrier.scratch_dir
         )
+        _faultpoints.reached("participant.scratch-attached")
         await _attach_receiver(member, plan, carrier)
 
 
@@ -90,9 +93,11 @@ async def _attach_receiver(member: Member, plan: DiskPlan, carrier: Carrier) -> 
     monitor = member.monitor
     monitor.send_fd(channel.fileno())
     await monitor.execute("getfd", {"fdname": _names.fd(plan.index)})
+    _faultpoints.reached("participant.socket-handed")
     channel.expect()
     await monitor.execute("blockdev-add", _transactions.receiver_node(plan))
     channel.rest()
+    _faultpoints.reached("participant.receiver-attached")
 
 
 async def start(member: Member, speed: int) -> None:
@@ -100,6 +105,7 @@ async def start(member: Member, speed: int) -> None:
     for plan in member.plans:
         member.channels[plan.index].expect()
         await member.monitor.execute("blockdev-backup", _transactions.backup_job(plan, speed))
+        _faultpoints.reached("participant.job-started")
 
 
 async def look(member: Member) -> list[Progress]:

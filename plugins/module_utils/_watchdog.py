@@ -8,7 +8,8 @@ For internal use of livebackup.qemu only.
 It is forked before any QMP connection exists (an inherited one would keep the socket busy) and hears from us
 over a socket pair. If we die, it shuts the connections to the receiver down, so that a receiver that hangs
 cannot hang a VM. If we die or take too long inside the stop window, it also makes the VMs run, after killing
-us if need be: QEMU talks to one client at a time.
+us if need be: QEMU talks to one client at a time. For the same reason it kills us when we have hung for long:
+the next backup could not reach the VMs.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from ansible_collections.livebackup.qemu.plugins.module_utils import _pause, _qmp
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
+    CutError,
     LivebackupError,
     SocketAbsent,
     VmNotRunning,
@@ -34,13 +37,16 @@ RESCUE_SECONDS = 120.0
 _CONNECT_TIMEOUT = 2.0
 _RETRY_SECONDS = 0.2
 _MESSAGE_BYTES = 1 << 18
+# in the time after which silence is a hang
+_BEATS = 8
 
 
 class Watchdog:
     """Our end. Make it with ``started``."""
 
-    def __init__(self, link: socket.socket) -> None:
+    def __init__(self, link: socket.socket, silence: float) -> None:
         self._link = link
+        self._silence = silence
 
     def arm(self, budget: float, vms: list[dict[str, Any]]) -> None:
         """From now on we have ``budget`` seconds to disarm; ``vms`` hold vm, socket and agent_path."""
@@ -50,39 +56,61 @@ class Watchdog:
         """All VMs run again."""
         self._say({"budget": None, "vms": []})
 
+    @contextlib.asynccontextmanager
+    async def heartbeat(self) -> AsyncIterator[None]:
+        """Show that our event loop turns; without this we are killed when the time of silence is over."""
+
+        async def beat() -> None:
+            while True:
+                await asyncio.sleep(self._silence / _BEATS)
+                self._say({})
+
+        beating = asyncio.ensure_future(beat())
+        try:
+            yield
+        finally:
+            beating.cancel()
+
     def hold(self, descriptor: int) -> None:
         """Shut this connection down should we die."""
         socket.send_fds(self._link, [b"{}"], [descriptor])
 
     def _say(self, message: dict[str, Any]) -> None:
         # without a watchdog no VM may be stopped, so a broken link is an error
-        self._link.send(json.dumps(message).encode())
+        try:
+            self._link.send(json.dumps(message).encode())
+        except OSError as error:
+            raise CutError(
+                "The backup's watchdog process is gone, and without it no VM may be stopped; find out who "
+                "killed it and repeat the backup."
+            ) from error
 
 
 @contextlib.contextmanager
-def started() -> Iterator[Watchdog]:
+def started(silence: float) -> Iterator[Watchdog]:
     """Fork the watchdog; at the end, or at our death, it leaves.
 
-    Call it before any thread or event loop runs.
+    If it hears nothing of us for ``silence`` seconds, it kills us. Call it before any thread
+    or event loop runs.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
     child = os.fork()
     if child == 0:
-        _live(ours, theirs, parent)
+        _live(ours, theirs, parent, silence)
     theirs.close()
     try:
-        yield Watchdog(ours)
+        yield Watchdog(ours, silence)
     finally:
         ours.close()
         os.waitpid(child, 0)
 
 
-def _live(ours: socket.socket, theirs: socket.socket, parent: int) -> NoReturn:
+def _live(ours: socket.socket, theirs: socket.socket, parent: int, silence: float) -> NoReturn:
     """The child's whole life: whatever happens, it must not return into the parent's code."""
     try:
         _leave_parent_alone(ours, theirs)
-        _serve(theirs, parent)
+        _serve(theirs, parent, silence)
     finally:
         os._exit(0)
 
@@ -102,8 +130,8 @@ def _leave_parent_alone(ours: socket.socket, theirs: socket.socket) -> None:
                 os.close(descriptor)
 
 
-def _serve(link: socket.socket, parent: int) -> None:
-    vms, connections = _listen(link, parent)
+def _serve(link: socket.socket, parent: int, silence: float) -> None:
+    vms, connections = _listen(link, parent, silence)
     for connection in connections:
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
@@ -111,28 +139,49 @@ def _serve(link: socket.socket, parent: int) -> None:
         asyncio.run(_rescue(vms))
 
 
-def _listen(link: socket.socket, parent: int) -> tuple[list[dict[str, Any]], list[socket.socket]]:
+@dataclass
+class Watch:
+    """What the watchdog knows of its parent; times are of ``time.monotonic``."""
+
+    heard_at: float
+    silence: float | None
+    vms: list[dict[str, Any]] = field(default_factory=list)
+    resume_by: float | None = None
+
+    def take(self, message: dict[str, Any], now: float) -> None:
+        """Follow one message of the parent."""
+        self.heard_at = now
+        if "budget" in message:
+            self.vms = message["vms"]
+            self.resume_by = None if message["budget"] is None else now + message["budget"]
+
+    def deadline(self) -> float | None:
+        """When the parent must be killed if nothing is heard until then."""
+        deadlines = [self.resume_by, None if self.silence is None else self.heard_at + self.silence]
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+
+def _listen(
+    link: socket.socket, parent: int, silence: float
+) -> tuple[list[dict[str, Any]], list[socket.socket]]:
     """Follow the parent to its end; return the VMs it left stopped and the connections it left open."""
-    vms: list[dict[str, Any]] = []
+    watch = Watch(time.monotonic(), silence)
     connections: list[socket.socket] = []
-    deadline = None
     while True:
+        deadline = watch.deadline()
         link.settimeout(None if deadline is None else max(0.001, deadline - time.monotonic()))
         try:
             data, descriptors = socket.recv_fds(link, _MESSAGE_BYTES, 1)[:2]
         except socket.timeout:
-            deadline = None
+            watch.resume_by = watch.silence = None
             _kill(parent)
             continue
         except OSError:
             data = b""
         if not data:
-            return vms, connections
+            return watch.vms, connections
         connections += [socket.socket(fileno=descriptor) for descriptor in descriptors]
-        message = json.loads(data)
-        if "budget" in message:
-            vms = message["vms"]
-            deadline = None if message["budget"] is None else time.monotonic() + message["budget"]
+        watch.take(json.loads(data), time.monotonic())
 
 
 def _kill(parent: int) -> None:

@@ -82,6 +82,8 @@ options:
     description:
       - Seconds after which a transfer is ended when the receiver has taken no data.
       - While a receiver hangs, QMP commands of other programs may have to wait for so long.
+      - If this module itself hangs, it is killed after twice this time, so that the next backup can reach the
+        VMs.
     type: float
     default: 20.0
   cbw_timeout:

@@ -4,7 +4,8 @@
 # A guest in one boot sector. With every timer tick it makes some rounds: each counts up by one and writes, to
 # one disk after the other, a 4 KiB block somewhere that is full of the count, and then the count to sector 0.
 # So at any instant sector 0 of a disk holds what the next disk's holds, or one more. A write that fails puts the
-# letter E on the serial port.
+# letter E on the serial port. Four bytes that come over the serial port are a count after which one more round
+# is made, and an A answers them.
 .intel_syntax noprefix
 .code16
 .globl _start
@@ -16,10 +17,40 @@ _start:
   mov ss, ax
   mov sp, 0x7c00
   cld
+  mov word ptr [4 * 0x0c], offset received
+  mov word ptr [4 * 0x0c + 2], 0
+  mov dx, 0x3f9                 # the port interrupts when a byte has come
+  mov al, 1
+  out dx, al
+  mov dx, 0x3fc
+  mov al, 0x0b
+  out dx, al
+  in al, 0x21
+  and al, 0xef
+  out 0x21, al
   sti
 tick:
-  hlt
-  movzx cx, byte ptr [rounds]
+  hlt                           # a byte that came just before is seen at the next tick
+  mov byte ptr [asked], 0
+  mov dx, 0x3fd
+  in al, dx
+  test al, 1
+  jz rest
+  mov byte ptr [asked], 1
+  mov di, offset count
+  mov cx, 4
+receive:
+  mov dx, 0x3fd
+  in al, dx
+  test al, 1
+  jz receive
+  mov dx, 0x3f8
+  in al, dx
+  stosb
+  loop receive
+rest:
+  movzx cx, byte ptr [asked]
+  or cl, [rounds]
   jcxz tick
 round:
   push cx
@@ -49,7 +80,19 @@ disk:
   jb disk
   pop cx
   loop round
+  cmp byte ptr [asked], 0
+  je tick
+  mov dx, 0x3f8
+  mov al, 'A'
+  out dx, al
   jmp tick
+
+received:
+  push ax
+  mov al, 0x20
+  out 0x20, al
+  pop ax
+  iret
 
 write:
   pushad
@@ -70,6 +113,7 @@ sectors: .word 8
          .word 0x1000, 0
 lba:     .long 0, 0
 count:   .long 0
+asked:   .byte 0
 
 # patched by guest.py
 .org 496

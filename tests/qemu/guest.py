@@ -21,7 +21,7 @@ def boot_sector() -> bytes:
     """Assemble guest.S."""
     with tempfile.TemporaryDirectory() as directory:
         objects, image = Path(directory, "guest.o"), Path(directory, "guest.bin")
-        subprocess.run(["as", "--32", SOURCE, "-o", objects], check=True)
+        subprocess.run(["as", "--32", str(SOURCE), "-o", str(objects)], check=True)
         link = ["ld", "-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary", objects, "-o", image]
         subprocess.run(link, check=True)
         return image.read_bytes()

@@ -48,6 +48,8 @@ class Machine:
     paused: bool = False
     nameless: bool = False
     secret: str | None = None
+    # the guest makes a round when a byte comes over its serial port, which is a socket then
+    driven: bool = False
     process: subprocess.Popen[bytes] | None = None
     control: Control | None = None
 
@@ -102,7 +104,9 @@ class Machine:
         argv = ["qemu-system-x86_64", "-machine", "q35,accel=tcg", "-nodefaults", "-m", "16"]
         argv += [] if self.nameless else ["-name", self.name]
         argv += ["-object", f"secret,id=key,data={self.secret}"] if self.secret else []
-        argv += ["-display", "none", "-serial", f"file:{self._serial()}", "-boot", "menu=off"]
+        argv += ["-display", "none", "-boot", "menu=off"]
+        serial = f"unix:{self.serial()},server=on,wait=off" if self.driven else f"file:{self.serial()}"
+        argv += ["-serial", serial]
         for name, path in (("product", self.qmp), ("control", self._control_path())):
             argv += ["-chardev", f"socket,id={name},path={path},server=on,wait=off"]
             argv += ["-mon", f"chardev={name},mode=control"]
@@ -122,7 +126,8 @@ class Machine:
             device += f",iothread=io-{image.name}"
         return [*argv, "-device", device]
 
-    def _serial(self) -> Path:
+    def serial(self) -> Path:
+        """The file or socket of the guest's serial port."""
         return self.directory / f"{self.name}.serial"
 
     def _log(self) -> Path:
@@ -157,7 +162,7 @@ class Machine:
 
     def write_errors(self) -> int:
         """How many writes of the guest have failed."""
-        return self._serial().read_bytes().count(b"E")
+        return self.serial().read_bytes().count(b"E")
 
     def running(self) -> bool:
         """Whether the CPUs run."""

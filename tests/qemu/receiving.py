@@ -36,6 +36,9 @@ class ReceiverProcess:
     port: int = 0
     group: str = "nightly"
     tokens: dict[str, str] = field(default_factory=dict)
+    # beside what every test has
+    settings: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> ReceiverProcess:
@@ -53,15 +56,25 @@ class ReceiverProcess:
                 str(self._config),
             ]
             self.tokens[role] = self._run(argv).strip()
+        self.start()
+        return self
+
+    def start(self, hang_s: float = 30.0) -> None:
+        """Serve; returns when it answers. AssertionError if it ends, or does not answer for so long."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*_COMMAND, "serve", "--config", str(self._config)],
                 stdout=log,
                 stderr=log,
-                env=_environment(),
+                env=_environment() | self.environment,
             )
-        wait_for(self._healthy, "the receiver")
-        return self
+        wait_for(self._healthy, "the receiver", hang_s)
+
+    def kill(self) -> None:
+        """SIGKILL it."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
 
     def __exit__(self, *exception: object) -> None:
         if self.process is not None:
@@ -86,10 +99,17 @@ class ReceiverProcess:
             "receiver_ca_path": str(self.directory / "certificate.pem"),
         }
 
-    def call(self, method: str, path: str, body: dict[str, Any] | None = None, role: str = "backup") -> Any:
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        role: str = "backup",
+        timeout: float = 60.0,
+    ) -> Any:
         """One request; the answer's body, also of an error."""
         context = ssl.create_default_context(cafile=str(self.directory / "certificate.pem"))
-        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=60, context=context)
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=timeout, context=context)
         try:
             headers = {"Authorization": f"Bearer {self.tokens[role]}", "Content-Type": "application/json"}
             connection.request(
@@ -101,7 +121,12 @@ class ReceiverProcess:
 
     def open(self, *, hosts: tuple[str, ...] = ("hv1",), **changes: Any) -> str:
         """Open a session and return its id."""
-        body = {"group": self.group, "policy": "all", "consistency": "crash", "hosts": list(hosts)}
+        body: dict[str, Any] = {
+            "group": self.group,
+            "policy": "all",
+            "consistency": "crash",
+            "hosts": list(hosts),
+        }
         body |= {"join_timeout_s": 30, "stop_budget_s": 10.0, **changes}
         opened = self.call("POST", "/sessions", body)
         assert "id" in opened, opened
@@ -164,20 +189,18 @@ class ReceiverProcess:
         first = 20000 + os.getpid() % 20000
         key, certificate = self.directory / "key.pem", self.directory / "certificate.pem"
         self._run([*_CERTIFICATE.split(), "-keyout", str(key), "-out", str(certificate)])
-        self._config.write_text(
-            f'store = "{self.store}"\n'
-            f'listen_host = "127.0.0.1"\nlisten_port = {self.port}\n'
-            f'tls_certificate = "{certificate}"\ntls_key = "{key}"\n'
-            f'nbd_listen = "127.0.0.1"\nnbd_ports = "{first}-{first + NBD_PORTS}"\n'
-            f"silence_s = {SILENCE_S}\nmin_free_bytes = 0\n"
-        )
+        config = {"store": str(self.store), "listen_host": "127.0.0.1", "listen_port": self.port}
+        config |= {"tls_certificate": str(certificate), "tls_key": str(key), "nbd_listen": "127.0.0.1"}
+        config |= {"nbd_ports": f"{first}-{first + NBD_PORTS}", "silence_s": SILENCE_S, "min_free_bytes": 0}
+        lines = [f"{name} = {json.dumps(value)}\n" for name, value in (config | self.settings).items()]
+        self._config.write_text("".join(lines))
         self.store.mkdir()
 
     def _healthy(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, self._log.read_text()
         try:
-            return bool(self.call("GET", "/health")["version"])
+            return bool(self.call("GET", "/health", timeout=5)["version"])
         except OSError:
             return False
 

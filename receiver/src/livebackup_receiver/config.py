@@ -69,6 +69,12 @@ class Config(BaseSettings):
     flush_timeout_s: float = Field(
         default=120.0, gt=0, description="Seconds for the final flush of all layers of a session."
     )
+    storage_daemon_timeout_s: float = Field(
+        default=120.0,
+        gt=0,
+        description="Seconds for a storage daemon to carry out a command; closing a layer may have to write "
+        "what the page cache still holds.",
+    )
     export_ttl_s: float = Field(
         default=24 * 3600.0,
         gt=0,

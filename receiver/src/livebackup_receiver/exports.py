@@ -70,9 +70,10 @@ class _Held:
 class LiveExports:
     """The exports that are being served; belongs to one event loop."""
 
-    def __init__(self, *, ports: PortRange, listen: str, ttl_s: float) -> None:
+    def __init__(self, *, ports: PortRange, listen: str, ttl_s: float, timeout_s: float) -> None:
         self._ports = ports
         self._listen = listen
+        self._timeout_s = timeout_s
         self._ttl_s = ttl_s
         self._held: dict[str, _Held] = {}
 
@@ -117,6 +118,7 @@ class LiveExports:
                 listen=self._listen,
                 user=f"export-{export_id}",
                 label=f"export {export_id}",
+                timeout_s=self._timeout_s,
             ) as served:
                 ready.set_result(self._describe(export_id, wanted, served))
                 log.info("export=%s point=%s vm=%s is served", export_id, wanted.point, wanted.vm)
@@ -170,7 +172,12 @@ def _bytes_read_by(pid: int) -> int:
 @asynccontextmanager
 async def open_exports(config: Config, ports: PortRange) -> AsyncIterator[LiveExports]:
     """The exports of a running receiver; all end with the block."""
-    exports = LiveExports(ports=ports, listen=config.nbd_listen, ttl_s=config.export_ttl_s)
+    exports = LiveExports(
+        ports=ports,
+        listen=config.nbd_listen,
+        ttl_s=config.export_ttl_s,
+        timeout_s=config.storage_daemon_timeout_s,
+    )
     try:
         yield exports
     finally:

@@ -50,6 +50,23 @@ async def test_full_then_incremental_hold_what_the_disks_held(server: Served, tm
     assert await daemons() == []
 
 
+@pytest.mark.parametrize("boundary", ["commit-written", "committed", "cleared"])
+async def test_what_fails_after_the_commit_takes_nothing_back(
+    server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, boundary: str
+) -> None:
+    wish = tmp_path / "fault"
+    wish.write_text(f"session.{boundary}#1 error")
+    monkeypatch.setenv("LIVEBACKUP_FAULTPOINT", str(wish))
+    disks = make_disks(tmp_path)
+    async with server.client() as client:
+        point = await back_up_together(client, make_hosts(client, disks))
+        assert (await ended(client, server, point)).state is SessionState.COMMITTED
+    assert not wish.exists()
+    assert point_in_catalog(server, point).complete
+    for key in KEYS:
+        await compare(disks[key], server.receiver.store.disk(*key).layer(point))
+
+
 async def test_the_older_point_keeps_what_it_held(server: Served, tmp_path: Path) -> None:
     disks = make_disks(tmp_path)
     before = tmp_path / "before.raw"

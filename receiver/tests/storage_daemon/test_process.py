@@ -109,9 +109,8 @@ async def test_its_death_is_noticed_and_named() -> None:
             await daemon.execute("query-version")
 
 
-async def test_a_daemon_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "COMMAND_TIMEOUT_S", 0.2)
-    async with storage_daemon("session 1") as daemon:
+async def test_a_daemon_that_does_not_answer_is_given_up() -> None:
+    async with storage_daemon("session 1", timeout_s=0.2) as daemon:
         os.kill(daemon.process.pid, signal.SIGSTOP)
         with pytest.raises(StorageDaemonFailed, match=r"no answer for 0\.2 seconds"):
             await daemon.execute("query-version")

@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from livebackup_receiver import faultpoints
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.points import add_point, has_point
 from livebackup_receiver.catalog.sessions import save_session
@@ -88,7 +89,7 @@ class Journal:
             await asyncio.to_thread(self._write_commit, session, point)
         except Exception as error:
             log.exception("session %s: the commit failed; asking the catalog whether it did", session.id)
-            if not await self._has_point(point.id):
+            if not await self.has_point(point.id):
                 raise CatalogFailed(self._catalog.url, str(error).partition("\n")[0]) from error
 
     async def write_notes(self) -> None:
@@ -111,7 +112,8 @@ class Journal:
         if not self._noted:
             self._settled.set()
 
-    async def _has_point(self, point_id: str) -> bool:
+    async def has_point(self, point_id: str) -> bool:
+        """Whether a point is committed; asks until the catalog answers."""
         while True:
             try:
                 return await asyncio.to_thread(self._look_for, point_id)
@@ -125,11 +127,13 @@ class Journal:
         with self._catalog.write() as db:
             for session in sessions:
                 save_session(db, session)
+            faultpoints.reached("receiver.note-begun")
 
     def _write_commit(self, session: Session, point: Point) -> None:
         with self._catalog.write() as db:
             save_session(db, session)
             add_point(db, point)
+            faultpoints.reached("session.commit-begun")
 
     def _look_for(self, point_id: str) -> bool:
         with self._catalog.read() as db:

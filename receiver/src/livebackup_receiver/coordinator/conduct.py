@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from livebackup_receiver import faultpoints
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.journal import Journal
 from livebackup_receiver.clock import now
@@ -65,20 +66,32 @@ async def conduct(live: LiveSession, stage: Stage, watch: Watch) -> None:
     if live.committing or not live.trouble.done():
         await asyncio.wait({performance})
     if problem := _problem(live, performance, stage.store.root):
-        await _abort(live, stage, performance, watch.explain(problem))
+        if live.committing and await stage.journal.has_point(live.record.id):
+            log.error("session %s: after its commit: %s", live.record.id, problem)
+            await _show_committed(live, stage)
+        else:
+            await _abort(live, stage, performance, watch.explain(problem))
     await stage.journal.settle()
 
 
 async def _perform(live: LiveSession, stage: Stage, watch: Watch) -> None:
     with _reporting(live):
         await live.barrier(ParticipantState.JOINED, look=watch.look)
+        faultpoints.reached("session.joined")
         await _plan(live, stage, watch)
+        faultpoints.reached("session.planned")
     layers = prepare.new_layers(stage.store, live.record.id, live.record.disks)
     async with open_intake(
-        layers, session=live.record.id, ports=stage.ports, listen=stage.config.nbd_listen
+        layers,
+        session=live.record.id,
+        ports=stage.ports,
+        listen=stage.config.nbd_listen,
+        timeout_s=stage.config.storage_daemon_timeout_s,
     ) as intake:
+        faultpoints.reached("session.intake-open")
         with _reporting(live):
             manifests = await _receive(live, stage, watch, intake)
+    faultpoints.reached("session.sealed")
     await _commit(live, stage, manifests)
 
 
@@ -89,7 +102,9 @@ async def _receive(live: LiveSession, stage: Stage, watch: Watch, intake: Intake
         await _release(live, intake)
         with stage.journal.quiet():
             await _pass(live, watch, CUT)
+        intake.daemon.reached("transferring")
         await _pass(live, watch, TRANSFER)
+        intake.daemon.reached("transferred")
     finally:
         guard.cancel()
     receipt = receipt_of(live.record)
@@ -134,12 +149,14 @@ async def _release(live: LiveSession, intake: Intake) -> None:
         )
     joined = ", ".join(each.host for each in live.present)
     await live.enter(SessionState.PREPARING, f"joined: {joined}")
+    faultpoints.reached("session.preparing")
 
 
 async def _pass(live: LiveSession, watch: Watch, barriers: Barriers) -> None:
     for barrier, state in barriers:
         await live.barrier(barrier, look=watch.look)
         await live.enter(state)
+        faultpoints.reached(f"session.{state}")
 
 
 async def _guard(live: LiveSession, intake: Intake) -> None:
@@ -149,18 +166,28 @@ async def _guard(live: LiveSession, intake: Intake) -> None:
 
 async def _commit(live: LiveSession, stage: Stage, manifests: list[Manifest]) -> None:
     """Write the commit record; nobody sees the session committed before that is durable."""
-    live.committing = True
     async with live.changed:
         moment = now()
         committed = live.record.model_copy(deep=True)
         transitions.move_transfers(committed.disks, committed, TransferState.SEALED, now=moment)
         transitions.enter(committed, SessionState.COMMITTED, now=moment)
+        live.committing = committed
         await stage.journal.commit(committed, point_of(manifests, stage.store, committed_at=moment))
-        live.record = committed
+    faultpoints.reached("session.commit-written")
+    await _show_committed(live, stage)
+
+
+async def _show_committed(live: LiveSession, stage: Stage) -> None:
+    """Tell everyone that the commit record is written."""
+    assert live.committing
+    async with live.changed:
+        live.record = live.committing
         live.announce(entered=True)
+    faultpoints.reached("session.committed")
     log.info("session %s of group %s is committed", live.record.id, live.record.group)
     left_out = [each for each in live.record.disks if each.state is TransferState.FAILED]
     await _remove_files(live.record.id, left_out, stage.store)
+    faultpoints.reached("session.cleared")
 
 
 def _problem(live: LiveSession, performance: asyncio.Task[None], store: Path) -> ReceiverError | None:
@@ -184,9 +211,12 @@ async def _abort(
     """Release the participants first, then clear up."""
     performance.cancel()
     await live.enter(SessionState.ABORTED, str(problem))
+    faultpoints.reached("session.abort-entered")
     log.warning("session %s of group %s is aborted: %s", live.record.id, live.record.group, problem)
     await asyncio.wait({performance})
+    faultpoints.reached("session.performance-ended")
     await _remove_files(live.record.id, live.record.disks, stage.store)
+    faultpoints.reached("session.files-removed")
 
 
 async def _remove_files(point: str, transfers: Iterable[Transfer], store: Store) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime
 from pathlib import Path
 
+from livebackup_receiver import faultpoints
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.sessions import list_sessions, save_session, uncommitted_ids
 from livebackup_receiver.coordinator import transitions
@@ -28,15 +29,18 @@ log = logging.getLogger(__name__)
 
 def recover(catalog: Catalog, store: Store, *, now: datetime) -> None:
     """Abort the sessions found open and remove the files of all that are not committed."""
+    faultpoints.reached("receiver.recovering")
     with catalog.write() as db:
         for session in list_sessions(db, ended=False, limit=10_000):
             interrupt(session, now=now)
             save_session(db, session)
             log.warning("session %s: %s", session.id, session.reason)
+    faultpoints.reached("receiver.sessions-interrupted")
     with catalog.read() as db:
         uncommitted = uncommitted_ids(db)
     names = [path for dummy, dummy, disk in store.disks() for path in disk.path.iterdir()]
     removed = durable.remove_files(leftovers(names, uncommitted=uncommitted))
+    faultpoints.reached("receiver.leftovers-removed")
     for path in removed:
         log.info("removed %s, which belongs to no point", store.relative(path))
 

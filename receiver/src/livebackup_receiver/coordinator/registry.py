@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from livebackup_receiver import faultpoints
 from livebackup_receiver.catalog.points import disk_points, newest_point_id
 from livebackup_receiver.catalog.sessions import list_sessions, load_session, newest_id
 from livebackup_receiver.clock import now
@@ -66,6 +67,7 @@ class LiveSessions:
         async with live.changed:
             live.announce(entered=True)
         await self._require_durable(live)
+        faultpoints.reached("session.opened")
         return live.record
 
     def find(self, session_id: str) -> LiveSession | None:
@@ -125,7 +127,9 @@ class LiveSessions:
     async def reconcile(self, seen: SeenBitmaps) -> Verdict:
         """Which checkpoint bitmaps a host keeps and which it removes."""
         running = frozenset(each.id for each in self.every())
-        return await asyncio.to_thread(self._judge, seen, running)
+        verdict = await asyncio.to_thread(self._judge, seen, running)
+        faultpoints.reached("receiver.judged")
+        return verdict
 
     async def stop(self) -> None:
         """Abort every session and wait until nothing of them is left."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from livebackup_receiver import faultpoints
 from livebackup_receiver.completion import complete_in_thread
 from livebackup_receiver.coordinator.receipt import Receipt
 from livebackup_receiver.model import Transfer
@@ -47,7 +48,9 @@ async def seal(
     """
     keys = [(disk.vm, disk.disk) for disk in receipt.transfers]
     await intake.flush(keys, timeout_s=flush_timeout_s)
+    faultpoints.reached("session.flushed")
     await intake.close()
+    faultpoints.reached("session.intake-closed")
     turn = asyncio.Semaphore(PARALLEL_LAYERS)
     try:
         async with asyncio.TaskGroup() as group:
@@ -92,11 +95,15 @@ async def _seal_layer(
     partial = directory.partial(receipt.session)
     async with turn:
         await complete_in_thread(durable.sync_file, partial)
+        faultpoints.reached("session.layer-synced")
         await check_layer(partial)
+        faultpoints.reached("session.layer-checked")
         layer = _measure(partial, await digest_file(partial))
         manifest = manifest_of(transfer, layer, receipt, now=now)
         await complete_in_thread(write_manifest, directory.manifest(receipt.session), manifest)
+        faultpoints.reached("session.manifest-written")
         await complete_in_thread(durable.rename, partial, directory.layer(receipt.session))
+        faultpoints.reached("session.layer-renamed")
     return manifest
 
 

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
+from livebackup_receiver import faultpoints
 from livebackup_receiver.catalog.journal import Journal
 from livebackup_receiver.clock import now
 from livebackup_receiver.coordinator import steps, transitions
@@ -46,7 +47,7 @@ class LiveSession:
         self.changed = asyncio.Condition()
         self.trouble: asyncio.Future[ReceiverError] = asyncio.get_running_loop().create_future()
         # From here on the outcome is the catalog's to say.
-        self.committing = False
+        self.committing: Session | None = None
         self._journal = journal
         self._feed = feed
 
@@ -79,12 +80,15 @@ class LiveSession:
         """
         async with self.changed:
             self._record(host, step, holder_of)
+            faultpoints.reached(f"receiver.{step.step}-taken")
             with self.attendance.listening(host), suppress(TimeoutError):
                 async with asyncio.timeout(step.wait_s):
                     await self.changed.wait_for(
                         lambda: self._order(host) is not Order.WAIT or step.step in steps.FINAL_ORDERS
                     )
-            return self._answer(host, step)
+            answer = self._answer(host, step)
+        faultpoints.reached(f"receiver.{step.step}-answered")
+        return answer
 
     async def barrier(self, state: ParticipantState, *, look: Callable[[], None]) -> None:
         """Wait until every participant that has not failed has reached a state.

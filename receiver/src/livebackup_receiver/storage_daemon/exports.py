@@ -16,7 +16,7 @@ from livebackup_receiver.model import Transport
 from livebackup_receiver.storage_daemon.credentials import CREDENTIALS, key_file, write_credentials
 from livebackup_receiver.storage_daemon.layers import open_layer
 from livebackup_receiver.storage_daemon.ports import PortRange
-from livebackup_receiver.storage_daemon.process import StorageDaemon, storage_daemon
+from livebackup_receiver.storage_daemon.process import COMMAND_TIMEOUT_S, StorageDaemon, storage_daemon
 
 KEY_BYTES = 32
 NAME_BYTES = 24
@@ -91,6 +91,7 @@ async def export_server(
         for port in candidates:
             if await _listen_on(daemon, listen, port):
                 transport = Transport(port=port, psk_username=user, psk_key=key)
+                daemon.reached("listening")
                 yield ExportServer(daemon, transport, listen)
                 return
         raise NoPortFree(daemon.label, "listen for NBD", "every port of nbd_ports is in use")
@@ -98,17 +99,24 @@ async def export_server(
 
 @asynccontextmanager
 async def read_only_exports(
-    files: Mapping[str, Path], *, ports: PortRange, listen: str, user: str, label: str
+    files: Mapping[str, Path],
+    *,
+    ports: PortRange,
+    listen: str,
+    user: str,
+    label: str,
+    timeout_s: float = COMMAND_TIMEOUT_S,
 ) -> AsyncIterator[ReadOnlyExports]:
     """Serve sealed layers, each with its chain, for reading until the block ends.
 
     :param files: a key of the caller's choice for each layer file
     :param user: the name of the key, such as "export-01J..."
     :param label: whose exports they are, for messages: "export 01J..."
+    :param timeout_s: how long the daemon may take for a command
     :raise StorageDaemonFailed: a layer cannot be opened or served
     """
     async with AsyncExitStack() as stack:
-        daemon = await stack.enter_async_context(storage_daemon(label))
+        daemon = await stack.enter_async_context(storage_daemon(label, timeout_s=timeout_s))
         server = await stack.enter_async_context(export_server(daemon, ports=ports, listen=listen, user=user))
         exports = ReadOnlyExports(server.transport, daemon)
         for number, (key, path) in enumerate(files.items()):

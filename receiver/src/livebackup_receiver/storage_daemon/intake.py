@@ -13,7 +13,7 @@ from livebackup_receiver.storage_daemon.exports import ExportServer, export_serv
 from livebackup_receiver.storage_daemon.flush import flush
 from livebackup_receiver.storage_daemon.layers import NewLayer, close_layer, create_layer
 from livebackup_receiver.storage_daemon.ports import PortRange
-from livebackup_receiver.storage_daemon.process import StorageDaemon, storage_daemon
+from livebackup_receiver.storage_daemon.process import COMMAND_TIMEOUT_S, StorageDaemon, storage_daemon
 
 
 class Intake:
@@ -36,8 +36,10 @@ class Intake:
         """
         node = f"layer-{len(self._nodes)}"
         await create_layer(self.daemon, node, layer)
+        self.daemon.reached("layer-created")
         self._nodes.append(node)
         self.names[key] = await self._server.add(node, writable=True)
+        self.daemon.reached("layer-exported")
 
     async def flush(self, keys: Iterable[tuple[str, str]], *, timeout_s: float) -> None:
         """Prove that these layers are on the disk.
@@ -50,6 +52,7 @@ class Intake:
             raise self.daemon.failure("flush its layers", f"not done after {timeout_s:g} seconds") from None
         except CommandFailed as error:
             raise self.daemon.failure("flush its layers", error.last_words) from error
+        self.daemon.reached("flushed")
 
     async def close(self) -> None:
         """Close exports, server, layers and daemon in this order, each without an error.
@@ -57,26 +60,35 @@ class Intake:
         :raise StorageDaemonFailed: one could not be closed
         """
         await self._server.close()
+        self.daemon.reached("exports-closed")
         for node in self._nodes:
             await close_layer(self.daemon, node)
+        self.daemon.reached("layers-closed")
         await self.daemon.quit()
 
 
 @asynccontextmanager
 async def open_intake(
-    layers: Mapping[tuple[str, str], NewLayer], *, session: str, ports: PortRange, listen: str
+    layers: Mapping[tuple[str, str], NewLayer],
+    *,
+    session: str,
+    ports: PortRange,
+    listen: str,
+    timeout_s: float = COMMAND_TIMEOUT_S,
 ) -> AsyncIterator[Intake]:
     """The intake of one session; if it was not closed when the block ends, it is killed.
 
     :param layers: the new layer of each (VM, disk)
+    :param timeout_s: how long the daemon may take for a command
     :raise StorageDaemonFailed: the daemon, a layer or an export cannot be made
     """
     async with AsyncExitStack() as stack:
-        daemon = await stack.enter_async_context(storage_daemon(f"session {session}"))
+        daemon = await stack.enter_async_context(storage_daemon(f"session {session}", timeout_s=timeout_s))
         server = await stack.enter_async_context(
             export_server(daemon, ports=ports, listen=listen, user=f"session-{session}")
         )
         intake = Intake(daemon, server)
         for key, layer in layers.items():
             await intake.add(key, layer)
+        daemon.reached("ready")
         yield intake

@@ -22,7 +22,7 @@ from typing import Any
 from qemu.qmp import EventListener, Message, QMPClient, QMPError
 from qemu.qmp.qmp_client import ExecuteError
 
-from livebackup_receiver import subprocesses
+from livebackup_receiver import faultpoints, subprocesses
 from livebackup_receiver.completion import complete
 from livebackup_receiver.errors import StorageDaemonFailed
 
@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 
 START_ATTEMPTS = 3
 CONNECT_TIMEOUT_S = 10.0
-# Closing a node may have to write what the page cache still holds.
 COMMAND_TIMEOUT_S = 120.0
 QUIT_TIMEOUT_S = 5.0
 
@@ -39,11 +38,18 @@ class StorageDaemon:
     """One qemu-storage-daemon; ``directory`` is private to it and goes with it."""
 
     def __init__(
-        self, label: str, directory: Path, process: asyncio.subprocess.Process, qmp: QMPClient
+        self,
+        label: str,
+        directory: Path,
+        process: asyncio.subprocess.Process,
+        qmp: QMPClient,
+        timeout_s: float,
     ) -> None:
+        """:param timeout_s: for each command"""
         self.label = label
         self.directory = directory
         self.process = process
+        self._timeout_s = timeout_s
         self._qmp = qmp
         self._job_numbers = itertools.count()
 
@@ -53,12 +59,12 @@ class StorageDaemon:
         :raise StorageDaemonFailed: it refused, does not answer or is gone
         """
         try:
-            async with asyncio.timeout(COMMAND_TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 return await self._qmp.execute(command, arguments)
         except ExecuteError as error:
             raise self.failure(command, str(error)) from error
         except TimeoutError:
-            raise self.failure(command, f"no answer for {COMMAND_TIMEOUT_S:g} seconds") from None
+            raise self.failure(command, f"no answer for {self._timeout_s:g} seconds") from None
         except QMPError as error:
             raise self.failure(command, self._last_words(error)) from error
 
@@ -102,15 +108,25 @@ class StorageDaemon:
         end = subprocesses.describe_end(await self.process.wait())
         return self.failure("go on", f"it {end}{self._stderr()}")
 
+    def reached(self, boundary: str) -> None:
+        """Tell the fault suite where the daemon is.
+
+        :raise StorageDaemonFailed: the suite wants it to fail here
+        """
+        try:
+            faultpoints.reached(f"storage-daemon.{boundary}", process=self.process.pid)
+        except OSError as error:
+            raise self.failure("go on", str(error.strerror)) from None
+
     def failure(self, action: str, problem: str) -> StorageDaemonFailed:
         return StorageDaemonFailed(self.label, action, problem)
 
     async def _event(self, listener: EventListener, command: str) -> None:
         try:
-            async with asyncio.timeout(COMMAND_TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 await listener.get()
         except TimeoutError:
-            raise self.failure(command, f"not done after {COMMAND_TIMEOUT_S:g} seconds") from None
+            raise self.failure(command, f"not done after {self._timeout_s:g} seconds") from None
 
     def _last_words(self, error: QMPError) -> str:
         returncode = self.process.returncode
@@ -123,25 +139,27 @@ class StorageDaemon:
 
 
 @asynccontextmanager
-async def storage_daemon(label: str) -> AsyncIterator[StorageDaemon]:
+async def storage_daemon(label: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> AsyncIterator[StorageDaemon]:
     """A qemu-storage-daemon of one's own; killed, if it has not quit, when the block ends.
 
     :param label: whose it is, for messages: "session 01J..."
+    :param timeout_s: how long it may take for a command
     :raise StorageDaemonFailed: it cannot be started
     """
     with tempfile.TemporaryDirectory(prefix="livebackup-") as directory:
-        daemon = await _start(label, Path(directory))
+        daemon = await _start(label, Path(directory), timeout_s)
         try:
+            daemon.reached("started")
             yield daemon
         finally:
             await complete(_end(daemon))
 
 
-async def _start(label: str, directory: Path) -> StorageDaemon:
+async def _start(label: str, directory: Path, timeout_s: float) -> StorageDaemon:
     # QEMU 7.2's daemon crashes once in some thousand starts; nothing has been served yet then.
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
-            return await _start_once(label, directory)
+            return await _start_once(label, directory, timeout_s)
         except StorageDaemonFailed as error:
             if attempt == START_ATTEMPTS:
                 raise
@@ -149,12 +167,13 @@ async def _start(label: str, directory: Path) -> StorageDaemon:
     raise AssertionError("the last attempt returns or raises")
 
 
-async def _start_once(label: str, directory: Path) -> StorageDaemon:
+async def _start_once(label: str, directory: Path, timeout_s: float) -> StorageDaemon:
     monitor, theirs = socket.socketpair()
     try:
         with theirs:
             process = await _spawn(directory, theirs)
-        return await _connect(StorageDaemon(label, directory, process, QMPClient(label)), monitor)
+        daemon = StorageDaemon(label, directory, process, QMPClient(label), timeout_s)
+        return await _connect(daemon, monitor)
     except BaseException:
         monitor.close()
         raise

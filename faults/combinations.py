@@ -1,0 +1,107 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every actor at every boundary with every action, and what is true of a site after each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ansible_collections.livebackup.qemu.plugins.module_utils import _faultpoints as participant_points
+from livebackup_receiver import faultpoints as receiver_points
+
+from faults import invariants, store
+from faults.site import Run, Site
+
+ACTIONS = ("kill", "hang", "error")
+# what makes a session abort, or leaves one open for the receiver that starts after it
+FAILING_PARTICIPANT = {"hv2": "participant.prepared#1 error"}
+KILLED_RECEIVER = {"receiver": "session.transferring#1 kill"}
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One fault: at the ``hit``-th passing of a point."""
+
+    point: str
+    hit: int
+    action: str
+    scenario: str = receiver_points.RUN
+
+    @property
+    def name(self) -> str:
+        return f"{self.point}#{self.hit} {self.action}"
+
+    @property
+    def actor(self) -> str:
+        """Which process is told to strike."""
+        return "hv1" if self.point.startswith("participant.") else "receiver"
+
+    @property
+    def wishes(self) -> dict[str, str]:
+        """The faults of its run."""
+        if self.scenario == receiver_points.RESTART:
+            return KILLED_RECEIVER
+        aborting = FAILING_PARTICIPANT if self.scenario == receiver_points.ABORT else {}
+        return {**aborting, self.actor: self.name}
+
+    @property
+    def at_restart(self) -> str | None:
+        """The fault of a receiver that starts again."""
+        return self.name if self.scenario == receiver_points.RESTART else None
+
+
+@dataclass
+class Verdict:
+    """What became of a combination: the outcome of the broken session, and what was wrong."""
+
+    combination: Combination
+    outcome: str = ""
+    reason: str | None = None
+    violations: list[str] = field(default_factory=list)
+
+
+def every() -> list[Combination]:
+    """All combinations."""
+    points = [(name, hits, receiver_points.RUN) for name, hits in participant_points.POINTS.items()]
+    points += [(name, 1, scenario) for name, scenario in receiver_points.POINTS.items()]
+    return [
+        Combination(name, hit, action, scenario)
+        for name, hits, scenario in points
+        for hit in range(1, hits + 1)
+        for action in ACTIONS
+    ]
+
+
+def judge(combination: Combination, site: Site) -> Verdict:
+    """Break one session, check, let the next one heal, and check again."""
+    verdict = Verdict(combination)
+    before = set(store.points(site.receiver))
+    site.writing.forget_delays()
+    broken = site.run(combination.wishes, at_restart=combination.at_restart)
+    verdict.outcome, verdict.reason = (broken.states[-1:] or ["refused"])[0], broken.reason
+    if combination.actor not in site.struck:
+        verdict.violations.append(f"{combination.name} was never reached")
+    verdict.violations += [f"stuck: {each}" for each in broken.stuck]
+    verdict.violations += invariants.of_promises(site, broken, before)
+    verdict.violations += invariants.of_points(site, before)
+    site.writing.wait_rounds()
+    verdict.violations += invariants.of_guests(site)
+    verdict.violations += heal(site)
+    return verdict
+
+
+def heal(site: Site) -> list[str]:
+    """The next run without faults must commit, incrementally, and leave nothing behind."""
+    before = store.points(site.receiver)
+    run: Run = site.run({})
+    if not run.session or run.states[-1:] != ["committed"]:
+        said = [result.get("msg") for result in run.results.values()]
+        return [f"the next run did not commit: {run.reason}; {said}"]
+    return [
+        *[f"stuck: {each}" for each in run.stuck],
+        *invariants.of_promises(site, run, set(before)),
+        *invariants.of_points(site, set(before)),
+        *invariants.of_levels(run, max(before, default=None)),
+        *invariants.of_leftovers(site, run.session),
+        *invariants.of_guests(site),
+    ]

@@ -1,0 +1,251 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A receiver and some hosts with one VM each, on which sessions run while something breaks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from machine import Machine
+from receiving import NBD_PORTS, ReceiverProcess
+
+from faults.participants import Modules, Started, modules
+from faults.writing import Writing
+
+# The product's own limits, shortened so that a run does not take minutes.
+STOP_BUDGET_S = 3.0
+STALL_LIMIT_S = 2.0
+SETTINGS = {"silence_s": 5.0, "flush_timeout_s": 3.0, "storage_daemon_timeout_s": 3.0}
+JOIN_TIMEOUT_S = 4.0
+# a run in which nothing is to break is not hurried
+CALM = {"join_timeout_s": 30.0, "stop_budget_s": 10.0}
+# A receiver that hangs is ended by its service manager, or by a person, after a while.
+HANG_S = 4.5
+STUCK_S = 60.0
+ENDED = ("committed", "aborted")
+VARIABLE = "LIVEBACKUP_FAULTPOINT"
+
+
+@dataclass
+class Run:
+    """What became of one session: what each participant returned, and every state that was shown."""
+
+    session: str | None = None
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    states: list[str] = field(default_factory=list)
+    reason: str | None = None
+    stuck: list[str] = field(default_factory=list)
+    restarts: int = 0
+
+    @property
+    def said_committed(self) -> bool:
+        """Whether anybody was told that the point is committed."""
+        succeeded = any(result and not result.get("failed") for result in self.results.values())
+        return succeeded or "committed" in self.states
+
+
+@dataclass
+class Site:
+    """Hosts by name; host ``hv1`` has the first machine, and so on. Make it with ``site``."""
+
+    directory: Path
+    receiver: ReceiverProcess
+    machines: Sequence[Machine]
+    modules: Modules
+    writing: Writing
+    sessions: list[str] = field(default_factory=list)
+    struck: set[str] = field(default_factory=set)
+    _at_restart: str | None = None
+
+    @property
+    def hosts(self) -> dict[str, Machine]:
+        """Each host's VM."""
+        return {f"hv{number}": machine for number, machine in enumerate(self.machines, start=1)}
+
+    @property
+    def temporary(self) -> Path:
+        """Where receiver and modules put what is temporary."""
+        return self.directory / "tmp"
+
+    @property
+    def scratch(self) -> Path:
+        return self.directory / "scratch"
+
+    def truth(self, session: str, machine: Machine, image: str) -> Path:
+        """The copy of an image made while all VMs stood still."""
+        return self.directory / "truth" / session / machine.path(image).name
+
+    def wish(self, actor: str) -> Path:
+        """The file in which a fault for an actor is wished."""
+        return self.directory / f"{actor}.fault"
+
+    def run(self, faults: Mapping[str, str], *, at_restart: str | None = None) -> Run:
+        """One session over all hosts; ``struck`` has the actors whose faults came.
+
+        :param faults: wishes by actor, a host or ``receiver``
+        :param at_restart: another wish for the receiver, when it starts again
+        """
+        self.struck.clear()
+        self._at_restart = at_restart
+        self._wish(faults)
+        run = Run()
+        run.session = self._open(run, {} if faults else CALM)
+        self.sessions += [run.session] if run.session else []
+        started = {host: self.start(host, run.session) for host in self.hosts} if run.session else {}
+        self._attend(run, started)
+        self._look_for_strikes()
+        self._wish({})
+        return run
+
+    def start(self, host: str, session: str, **options: Any) -> Started:
+        """Start a host's participant."""
+        machine = self.hosts[host]
+        arguments = self.receiver.options() | {
+            "qmp_sockets": [machine.qmp],
+            "session": session,
+            "host": host,
+            "scratch_dir": str(self.scratch),
+            "stall_limit": STALL_LIMIT_S,
+            "cut_hook": self._copy(session, machine),
+        }
+        return self.modules.start("backup", arguments | options, **{VARIABLE: str(self.wish(host))})
+
+    def revive(self) -> None:
+        """Start a receiver that has died again."""
+        assert self.receiver.process is not None
+        with contextlib.suppress(ProcessLookupError):
+            self.receiver.kill()
+        self.receiver.start()
+
+    def _wish(self, faults: Mapping[str, str]) -> None:
+        for actor in ("receiver", *self.hosts):
+            Path(f"{self.wish(actor)}.struck").unlink(missing_ok=True)
+            self.wish(actor).unlink(missing_ok=True)
+            if actor in faults:
+                self.wish(actor).write_text(faults[actor])
+
+    def _look_for_strikes(self) -> None:
+        for actor in ("receiver", *self.hosts):
+            if Path(f"{self.wish(actor)}.struck").exists():
+                self.struck.add(actor)
+
+    def _copy(self, session: str, machine: Machine) -> str:
+        target = self.directory / "truth" / session
+        files = " ".join(str(machine.path(image.name)) for image in machine.images)
+        return f"sh -c 'mkdir -p {target} && cp {files} {target}'"
+
+    def _open(self, run: Run, changes: Mapping[str, float]) -> str | None:
+        body: dict[str, Any] = {"group": self.receiver.group, "hosts": list(self.hosts)}
+        body |= {"join_timeout_s": JOIN_TIMEOUT_S, "stop_budget_s": STOP_BUDGET_S, **changes}
+        with _patience(self, run) as call:
+            opened = call("POST", "/sessions", body)
+        if opened is None or "id" not in opened:
+            # its answer was lost; the operator looks whether it was opened
+            return self._newest(run)
+        return str(opened["id"])
+
+    def _newest(self, run: Run) -> str | None:
+        with _patience(self, run) as call:
+            listed = call("GET", f"/sessions?group={self.receiver.group}&state=open&limit=1", None)
+        sessions = (listed or {}).get("sessions", [])
+        return str(sessions[0]["id"]) if sessions else None
+
+    def _attend(self, run: Run, started: Mapping[str, Started]) -> None:
+        """See participants and session to their end, reviving the receiver when it has died."""
+        deadline = time.monotonic() + STUCK_S
+        while not self._over(run, started):
+            if time.monotonic() > deadline:
+                run.stuck += [host for host, each in started.items() if not self.modules.ended(each)]
+                run.stuck += [] if run.states[-1:] in (["committed"], ["aborted"]) else ["session"]
+                break
+            self._nurse(run)
+            time.sleep(0.05)
+        for host, each in started.items():
+            each.signal(signal.SIGKILL)
+            self.modules.wait(each, 5)
+            run.results[host] = each.result()
+
+    def _over(self, run: Run, started: Mapping[str, Started]) -> bool:
+        everyone = all(self.modules.ended(each) for each in started.values())
+        if run.session is None:
+            return True
+        with contextlib.suppress(OSError, ValueError):
+            record = self.receiver.call("GET", f"/sessions/{run.session}", role="read", timeout=1.0)
+            if "state" in record:
+                if record["state"] not in run.states:
+                    run.states.append(record["state"])
+                run.reason = record["reason"]
+                return everyone and record["state"] in ENDED
+        return False
+
+    def _nurse(self, run: Run) -> None:
+        process = self.receiver.process
+        assert process is not None
+        if process.poll() is None and _stopped(process.pid):
+            time.sleep(HANG_S)
+            process.kill()
+            process.wait()
+        if process.poll() is not None:
+            run.restarts += 1
+            self._start_receiver()
+
+    def _start_receiver(self) -> None:
+        """Start it; a fault may strike again while it starts."""
+        if self._at_restart:
+            self._wish({"receiver": self._at_restart})
+            self._at_restart = None
+        try:
+            self.receiver.start(hang_s=HANG_S)
+        except (AssertionError, TimeoutError):
+            self.receiver.kill()
+            self.receiver.start()
+
+
+@contextlib.contextmanager
+def _patience(site: Site, run: Run) -> Iterator[Any]:
+    """A call that survives a receiver which dies or hangs in it; None if there was no answer."""
+
+    def call(method: str, path: str, body: dict[str, Any] | None) -> Any:
+        try:
+            return site.receiver.call(method, path, body, timeout=HANG_S)
+        except (OSError, ValueError):
+            site._nurse(run)
+            return None
+
+    yield call
+
+
+def _stopped(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    return False
+
+
+@contextlib.contextmanager
+def site(directory: Path, machines: Sequence[Machine], number: int) -> Iterator[Site]:
+    """A site whose machines are made, tracked and writing; ``number`` keeps the ports of several apart."""
+    for name in ("tmp", "scratch", "truth", "receiver"):
+        (directory / name).mkdir(parents=True)
+    first = 20000 + (os.getpid() * 7 + number) % 300 * 2 * NBD_PORTS
+    receiver = ReceiverProcess(
+        directory / "receiver",
+        settings=SETTINGS | {"nbd_ports": f"{first}-{first + NBD_PORTS}"},
+        environment={VARIABLE: str(directory / "receiver.fault"), "TMPDIR": str(directory / "tmp")},
+    )
+    writing = Writing(machines)
+    with contextlib.ExitStack() as stack:
+        for machine in machines:
+            stack.callback(machine.kill)
+            machine.create().start()
+        starter = stack.enter_context(modules(directory / "tmp"))
+        stack.enter_context(receiver)
+        for machine in machines:
+            starter.run("tracking", {"qmp_sockets": [machine.qmp], "transient": True})
+        yield Site(directory, receiver, machines, starter, stack.enter_context(writing.running()))
