@@ -23,7 +23,7 @@ def boot_sector() -> bytes:
         objects, image = Path(directory, "guest.o"), Path(directory, "guest.bin")
         subprocess.run(["as", "--32", str(SOURCE), "-o", str(objects)], check=True)
         link = ["ld", "-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary", objects, "-o", image]
-        subprocess.run(link, check=True)
+        subprocess.run(list(map(str, link)), check=True)
         return image.read_bytes()
 
 
