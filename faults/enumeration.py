@@ -85,7 +85,7 @@ def prepared_site(directory: Path, number: int) -> Iterator[Site]:
     )
     image = Image("c", bytes=4 * MIB)
     two = Machine(directory, name=f"two{number}", images=(image,), rounds=0, driven=True, iothreads=True)
-    with site(directory, (one, two), number) as made:
+    with site(directory, {"hv1": [one], "hv2": [two]}, number) as made:
         made.writing.wait_rounds()
         first = made.run({})
         if first.states[-1:] != ["committed"]:

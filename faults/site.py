@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The Livebackup authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A receiver and some hosts with one VM each, on which sessions run while something breaks."""
+"""A receiver and some hosts with VMs, on which sessions run while something breaks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ CALM = {"join_timeout_s": 30.0, "stop_budget_s": 10.0}
 # A receiver that hangs is ended by its service manager, or by a person, after a while.
 HANG_S = 4.5
 STUCK_S = 60.0
+LOOPBACK = "127.0.0.1"
 ENDED = ("committed", "aborted")
 VARIABLE = "LIVEBACKUP_FAULTPOINT"
 
@@ -53,21 +54,22 @@ class Run:
 
 @dataclass
 class Site:
-    """Hosts by name; host ``hv1`` has the first machine, and so on. Make it with ``site``."""
+    """The machines of each host, by its name, and the receiver. Make it with ``site``."""
 
     directory: Path
     receiver: ReceiverProcess
-    machines: Sequence[Machine]
+    hosts: Mapping[str, Sequence[Machine]]
     modules: Modules
     writing: Writing
     sessions: list[str] = field(default_factory=list)
     struck: set[str] = field(default_factory=set)
+    apart: bool = False
     _at_restart: str | None = None
 
     @property
-    def hosts(self) -> dict[str, Machine]:
-        """Each host's VM."""
-        return {f"hv{number}": machine for number, machine in enumerate(self.machines, start=1)}
+    def machines(self) -> list[Machine]:
+        """All VMs."""
+        return [machine for machines in self.hosts.values() for machine in machines]
 
     @property
     def temporary(self) -> Path:
@@ -86,34 +88,44 @@ class Site:
         """The file in which a fault for an actor is wished."""
         return self.directory / f"{actor}.fault"
 
-    def run(self, faults: Mapping[str, str], *, at_restart: str | None = None) -> Run:
+    def run(
+        self,
+        faults: Mapping[str, str],
+        *,
+        at_restart: str | None = None,
+        limits: Mapping[str, float] | None = None,
+        attend: Callable[[Run, Mapping[str, Started]], None] = lambda run, started: None,
+    ) -> Run:
         """One session over all hosts; ``struck`` has the actors whose faults came.
 
         :param faults: wishes by actor, a host or ``receiver``
         :param at_restart: another wish for the receiver, when it starts again
+        :param limits: of the session; by default those of a run in which something breaks, if it is to
+        :param attend: called many times a second while the session runs
         """
         self.struck.clear()
         self._at_restart = at_restart
         self._wish(faults)
         run = Run()
-        run.session = self._open(run, {} if faults else CALM)
+        run.session = self._open(run, ({} if faults else CALM) if limits is None else limits)
         self.sessions += [run.session] if run.session else []
         started = {host: self.start(host, run.session) for host in self.hosts} if run.session else {}
-        self._attend(run, started)
+        self._attend(run, started, attend)
         self._look_for_strikes()
         self._wish({})
         return run
 
     def start(self, host: str, session: str, **options: Any) -> Started:
         """Start a host's participant."""
-        machine = self.hosts[host]
+        machines = self.hosts[host]
         arguments = self.receiver.options() | {
-            "qmp_sockets": [machine.qmp],
+            "receiver_url": self.receiver.url.replace(LOOPBACK, address(host) if self.apart else LOOPBACK),
+            "qmp_sockets": [machine.qmp for machine in machines],
             "session": session,
             "host": host,
             "scratch_dir": str(self.scratch),
             "stall_limit": STALL_LIMIT_S,
-            "cut_hook": self._copy(session, machine),
+            "cut_hook": self._copy(session, machines),
         }
         return self.modules.start("backup", arguments | options, **{VARIABLE: str(self.wish(host))})
 
@@ -136,9 +148,9 @@ class Site:
             if Path(f"{self.wish(actor)}.struck").exists():
                 self.struck.add(actor)
 
-    def _copy(self, session: str, machine: Machine) -> str:
+    def _copy(self, session: str, machines: Sequence[Machine]) -> str:
         target = self.directory / "truth" / session
-        files = " ".join(str(machine.path(image.name)) for image in machine.images)
+        files = " ".join(str(each.path(image.name)) for each in machines for image in each.images)
         return f"sh -c 'mkdir -p {target} && cp {files} {target}'"
 
     def _open(self, run: Run, changes: Mapping[str, float]) -> str | None:
@@ -157,7 +169,12 @@ class Site:
         sessions = (listed or {}).get("sessions", [])
         return str(sessions[0]["id"]) if sessions else None
 
-    def _attend(self, run: Run, started: Mapping[str, Started]) -> None:
+    def _attend(
+        self,
+        run: Run,
+        started: Mapping[str, Started],
+        attend: Callable[[Run, Mapping[str, Started]], None],
+    ) -> None:
         """See participants and session to their end, reviving the receiver when it has died."""
         deadline = time.monotonic() + STUCK_S
         while not self._over(run, started):
@@ -166,6 +183,7 @@ class Site:
                 run.stuck += [] if run.states[-1:] in (["committed"], ["aborted"]) else ["session"]
                 break
             self._nurse(run)
+            attend(run, started)
             time.sleep(0.05)
         for host, each in started.items():
             each.signal(signal.SIGKILL)
@@ -222,6 +240,11 @@ def _patience(site: Site, run: Run) -> Iterator[Any]:
     yield call
 
 
+def address(host: str) -> str:
+    """Where a host finds the receiver, if the hosts are apart: each has an address of the loopback."""
+    return f"127.0.1.{host.removeprefix('hv')}"
+
+
 def _stopped(pid: int) -> bool:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
@@ -229,14 +252,27 @@ def _stopped(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def site(directory: Path, machines: Sequence[Machine], number: int) -> Iterator[Site]:
-    """A site whose machines are made, tracked and writing; ``number`` keeps the ports of several apart."""
+def site(
+    directory: Path, hosts: Mapping[str, Sequence[Machine]], number: int, *, apart: bool = False
+) -> Iterator[Site]:
+    """A site whose machines are made, tracked and writing.
+
+    :param number: differs between the sites of a process, and with it their ports
+    :param apart: each host has an address, and this process a network namespace, of its own
+    """
     for name in ("tmp", "scratch", "truth", "receiver"):
-        (directory / name).mkdir(parents=True)
+        (directory / name).mkdir(parents=True, exist_ok=True)
+    machines = [machine for each in hosts.values() for machine in each]
     first = 20000 + (os.getpid() * 7 + number) % 300 * 2 * NBD_PORTS
     receiver = ReceiverProcess(
         directory / "receiver",
-        settings=SETTINGS | {"nbd_ports": f"{first}-{first + NBD_PORTS}"},
+        settings={
+            **SETTINGS,
+            "nbd_ports": f"{first}-{first + NBD_PORTS}",
+            "listen_host": "0.0.0.0" if apart else LOOPBACK,
+            "nbd_listen": "0.0.0.0" if apart else LOOPBACK,
+        },
+        addresses=(LOOPBACK, *map(address, hosts)),
         environment={VARIABLE: str(directory / "receiver.fault"), "TMPDIR": str(directory / "tmp")},
     )
     writing = Writing(machines)
@@ -248,4 +284,5 @@ def site(directory: Path, machines: Sequence[Machine], number: int) -> Iterator[
         stack.enter_context(receiver)
         for machine in machines:
             starter.run("tracking", {"qmp_sockets": [machine.qmp], "transient": True})
-        yield Site(directory, receiver, machines, starter, stack.enter_context(writing.running()))
+        writer = stack.enter_context(writing.running())
+        yield Site(directory, receiver, hosts, starter, writer, apart=apart)

@@ -22,7 +22,7 @@ from machine import free_port, wait_for
 SILENCE_S = 8.0
 _CERTIFICATE = (
     "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=receiver "
-    "-addext subjectAltName=IP:127.0.0.1"
+    "-addext subjectAltName="
 )
 NBD_PORTS = 40
 _COMMAND = (sys.executable, "-m", "livebackup_receiver")
@@ -39,6 +39,7 @@ class ReceiverProcess:
     # beside what every test has
     settings: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    addresses: tuple[str, ...] = ("127.0.0.1",)
     process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> ReceiverProcess:
@@ -188,7 +189,8 @@ class ReceiverProcess:
         self.port = free_port()
         first = 20000 + os.getpid() % 20000
         key, certificate = self.directory / "key.pem", self.directory / "certificate.pem"
-        self._run([*_CERTIFICATE.split(), "-keyout", str(key), "-out", str(certificate)])
+        names = ",".join(f"IP:{address}" for address in self.addresses)
+        self._run([*f"{_CERTIFICATE}{names}".split(), "-keyout", str(key), "-out", str(certificate)])
         config = {"store": str(self.store), "listen_host": "127.0.0.1", "listen_port": self.port}
         config |= {"tls_certificate": str(certificate), "tls_key": str(key), "nbd_listen": "127.0.0.1"}
         config |= {"nbd_ports": f"{first}-{first + NBD_PORTS}", "silence_s": SILENCE_S, "min_free_bytes": 0}
