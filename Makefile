@@ -105,6 +105,12 @@ FAULTS = $(AS_ROOT) env PYTHONPATH=$(BUILD)/collections python -m faults
 faults: setup ## Kill, hang and fail every actor at every boundary of a backup; ONLY=text for some of them
 	$(FAULTS) enumerate $(ONLY)
 
+SEED ?= 1
+ROUNDS ?= 100
+.PHONY: torture
+torture: setup ## Random sites, random faults, any number at once; SEED=n ROUNDS=m
+	$(FAULTS) torture $(SEED) $(ROUNDS)
+
 .PHONY: molecule
 molecule: $(MOLECULE) ## The roles, deployed twice and verified on the lab's hosts
 

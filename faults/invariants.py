@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,11 @@ def of_points(site: Site, known: set[str]) -> list[str]:
 
 
 def _of_point(site: Site, point: dict[str, Any]) -> Iterable[str]:
-    machines = {machine.name: machine for machine in site.machines}
+    order = [machine.name for machine in site.machines]
     counts = []
-    for vm, disk in store.disks(point):
+    for vm, disk in sorted(store.disks(point), key=lambda each: (order.index(each[0]), each[1]["disk"])):
         layer = site.receiver.store / disk["layer"]
-        truth = site.truth(point["id"], machines[vm], disk["disk"].removeprefix("vd-"))
+        truth = site.truth(point["id"], vm, disk["disk"].removeprefix("vd-"))
         if difference := store.same_content(layer, truth):
             yield f"I1: point {point['id']}: {vm}/{disk['disk']}: {difference}"
         counts.append(store.count(layer))
@@ -128,12 +128,13 @@ def _text(path: Path) -> str:
         return ""
 
 
-def of_levels(run: Run, parent: str | None) -> list[str]:
-    """I5 of a good run when every bitmap was true: incremental from the newest point."""
+def of_levels(run: Run, parent: str | None, doubtful: Set[tuple[str, str]]) -> list[str]:
+    """I5 of a good run: incremental from the newest point on every disk that is not doubtful."""
     return [
         f"I5: {vm['vm']}/{disk['disk']} was {disk['level']} from {disk['parent']}: {disk['level_reason']}"
         for result in run.results.values()
         for vm in result.get("vms", [])
         for disk in vm["disks"]
-        if (disk["level"], disk["parent"]) != ("incremental", parent)
+        if (vm["vm"], disk["disk"]) not in doubtful
+        and (disk["level"], disk["parent"]) != ("incremental", parent)
     ]

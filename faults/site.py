@@ -64,6 +64,8 @@ class Site:
     sessions: list[str] = field(default_factory=list)
     struck: set[str] = field(default_factory=set)
     apart: bool = False
+    # modules that a fault has started
+    others: list[Started] = field(default_factory=list)
     _at_restart: str | None = None
 
     @property
@@ -80,9 +82,9 @@ class Site:
     def scratch(self) -> Path:
         return self.directory / "scratch"
 
-    def truth(self, session: str, machine: Machine, image: str) -> Path:
+    def truth(self, session: str, vm: str, image: str) -> Path:
         """The copy of an image made while all VMs stood still."""
-        return self.directory / "truth" / session / machine.path(image).name
+        return next((self.directory / "truth" / session).glob(f"{vm}-{image}.*"))
 
     def wish(self, actor: str) -> Path:
         """The file in which a fault for an actor is wished."""
@@ -94,6 +96,7 @@ class Site:
         *,
         at_restart: str | None = None,
         limits: Mapping[str, float] | None = None,
+        options: Mapping[str, Any] | None = None,
         attend: Callable[[Run, Mapping[str, Started]], None] = lambda run, started: None,
     ) -> Run:
         """One session over all hosts; ``struck`` has the actors whose faults came.
@@ -101,6 +104,7 @@ class Site:
         :param faults: wishes by actor, a host or ``receiver``
         :param at_restart: another wish for the receiver, when it starts again
         :param limits: of the session; by default those of a run in which something breaks, if it is to
+        :param options: of the participants, beside those that all have
         :param attend: called many times a second while the session runs
         """
         self.struck.clear()
@@ -109,7 +113,8 @@ class Site:
         run = Run()
         run.session = self._open(run, ({} if faults else CALM) if limits is None else limits)
         self.sessions += [run.session] if run.session else []
-        started = {host: self.start(host, run.session) for host in self.hosts} if run.session else {}
+        hosts = self.hosts if run.session else {}
+        started = {host: self.start(host, run.session or "", **(options or {})) for host in hosts}
         self._attend(run, started, attend)
         self._look_for_strikes()
         self._wish({})
@@ -129,12 +134,14 @@ class Site:
         }
         return self.modules.start("backup", arguments | options, **{VARIABLE: str(self.wish(host))})
 
-    def revive(self) -> None:
-        """Start a receiver that has died again."""
-        assert self.receiver.process is not None
-        with contextlib.suppress(ProcessLookupError):
-            self.receiver.kill()
-        self.receiver.start()
+    def track_all(self) -> None:
+        """Track all disks, as the role backup does before each session."""
+        sockets = [machine.qmp for machine in self.machines]
+        self.modules.run("tracking", {"qmp_sockets": sockets, "transient": True})
+
+    def settle_receiver(self) -> None:
+        """Have the receiver running, whatever has become of it."""
+        self._nurse(Run())
 
     def _wish(self, faults: Mapping[str, str]) -> None:
         for actor in ("receiver", *self.hosts):
@@ -186,12 +193,17 @@ class Site:
             attend(run, started)
             time.sleep(0.05)
         for host, each in started.items():
-            each.signal(signal.SIGKILL)
-            self.modules.wait(each, 5)
+            self._end(each)
             run.results[host] = each.result()
+        while self.others:
+            self._end(self.others.pop())
+
+    def _end(self, started: Started) -> None:
+        started.signal(signal.SIGKILL)
+        self.modules.wait(started, 5)
 
     def _over(self, run: Run, started: Mapping[str, Started]) -> bool:
-        everyone = all(self.modules.ended(each) for each in started.values())
+        everyone = all(self.modules.ended(each) for each in (*started.values(), *self.others))
         if run.session is None:
             return True
         with contextlib.suppress(OSError, ValueError):
@@ -282,7 +294,7 @@ def site(
             machine.create().start()
         starter = stack.enter_context(modules(directory / "tmp"))
         stack.enter_context(receiver)
-        for machine in machines:
-            starter.run("tracking", {"qmp_sockets": [machine.qmp], "transient": True})
         writer = stack.enter_context(writing.running())
-        yield Site(directory, receiver, hosts, starter, writer, apart=apart)
+        made = Site(directory, receiver, hosts, starter, writer, apart=apart)
+        made.track_all()
+        yield made

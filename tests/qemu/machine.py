@@ -66,8 +66,17 @@ class Machine:
     def create(self) -> Machine:
         """Make images and boot disk."""
         for image in self.images:
-            command = ["qemu-img", "create", "-q", "-f", image.format, *image.options]
-            subprocess.run([*command, str(self.path(image.name)), str(image.bytes)], check=True)
+            self.create_image(image)
+        self.write_boot_disk()
+        return self
+
+    def create_image(self, image: Image) -> None:
+        """Make the file of one image."""
+        command = ["qemu-img", "create", "-q", "-f", image.format, *image.options]
+        subprocess.run([*command, str(self.path(image.name)), str(image.bytes)], check=True)
+
+    def write_boot_disk(self) -> None:
+        """Make the boot disk of a guest that writes to these images."""
         smallest = min((image.bytes for image in self.images), default=MIB)
         guest.write_boot_disk(
             self.directory / f"{self.name}-boot.img",
@@ -75,7 +84,6 @@ class Machine:
             disk_bytes=smallest,
             rounds=self.rounds,
         )
-        return self
 
     def start(self) -> Machine:
         """Start QEMU and connect the tests' monitor."""

@@ -196,7 +196,7 @@ class ReceiverProcess:
         config |= {"nbd_ports": f"{first}-{first + NBD_PORTS}", "silence_s": SILENCE_S, "min_free_bytes": 0}
         lines = [f"{name} = {json.dumps(value)}\n" for name, value in (config | self.settings).items()]
         self._config.write_text("".join(lines))
-        self.store.mkdir()
+        self.store.mkdir(exist_ok=True)
 
     def _healthy(self) -> bool:
         assert self.process is not None

@@ -134,7 +134,7 @@ async def _plan(live: LiveSession, stage: Stage, watch: Watch) -> None:
         present = {each.host for each in live.present}
         transitions.planned(live.record, [each for each in transfers if each.host in present], now=now())
         live.announce(entered=True)
-    await complete_in_thread(prepare.make_directories, stage.store, live.record.disks)
+    await complete_in_thread(prepare.make_directories, stage.catalog, stage.store, live.record.disks)
 
 
 async def _release(live: LiveSession, intake: Intake) -> None:

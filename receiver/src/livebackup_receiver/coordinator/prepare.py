@@ -10,6 +10,7 @@ from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.points import disk_points
 from livebackup_receiver.coordinator.orders import Plan, PlannedDisk, PlannedVm
 from livebackup_receiver.coordinator.plan import Ancestor, plan_host
+from livebackup_receiver.coordinator.recovery import sweep
 from livebackup_receiver.coordinator.reports import VmReport
 from livebackup_receiver.model import Session, Transfer, Transport
 from livebackup_receiver.storage_daemon.layers import NewLayer
@@ -50,10 +51,12 @@ def needed_bytes(transfers: Sequence[Transfer], reports: Reports) -> int:
     return sum(room.planned_bytes(each, allocated_bytes=allocated[each.vm, each.disk]) for each in transfers)
 
 
-def make_directories(store: Store, transfers: Sequence[Transfer]) -> None:
-    """Make the directory of each disk."""
-    for transfer in transfers:
-        durable.make_directory(store.disk(transfer.vm, transfer.disk).path)
+def make_directories(catalog: Catalog, store: Store, transfers: Sequence[Transfer]) -> None:
+    """Make the directory of each disk, without what an abort could not remove."""
+    directories = [store.disk(each.vm, each.disk).path for each in transfers]
+    for directory in directories:
+        durable.make_directory(directory)
+    sweep(catalog, store, directories)
 
 
 def new_layers(store: Store, point: str, transfers: Sequence[Transfer]) -> dict[tuple[str, str], NewLayer]:

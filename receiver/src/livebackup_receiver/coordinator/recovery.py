@@ -11,6 +11,7 @@ catalog that was lost.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from pathlib import Path
@@ -36,12 +37,16 @@ def recover(catalog: Catalog, store: Store, *, now: datetime) -> None:
             save_session(db, session)
             log.warning("session %s: %s", session.id, session.reason)
     faultpoints.reached("receiver.sessions-interrupted")
+    sweep(catalog, store, [disk.path for dummy, dummy, disk in store.disks()])
+    faultpoints.reached("receiver.leftovers-removed")
+
+
+def sweep(catalog: Catalog, store: Store, directories: Iterable[Path]) -> None:
+    """Remove from directories of disks, which no session uses, what certainly belongs to no point."""
     with catalog.read() as db:
         uncommitted = uncommitted_ids(db)
-    names = [path for dummy, dummy, disk in store.disks() for path in disk.path.iterdir()]
-    removed = durable.remove_files(leftovers(names, uncommitted=uncommitted))
-    faultpoints.reached("receiver.leftovers-removed")
-    for path in removed:
+    names = [path for directory in directories for path in directory.iterdir()]
+    for path in durable.remove_files(leftovers(names, uncommitted=uncommitted)):
         log.info("removed %s, which belongs to no point", store.relative(path))
 
 
