@@ -219,9 +219,11 @@ def _stray(node: dict[str, Any], committed: set[str]) -> list[str]:
     names = [
         bitmap["name"] for bitmap in node.get("dirty-bitmaps", []) if bitmap["name"].startswith("livebackup:")
     ]
-    checkpoints = [name for name in names if name != "livebackup:tracked"]
+    checkpoints = [name for name in names if not name.startswith(("livebackup:tracked", "livebackup:end:"))]
     good = [name for name in checkpoints if name.removeprefix("livebackup:") in committed]
-    return [name for name in checkpoints if name not in good] + good[1:]
+    ends = {f"livebackup:end:{name.removeprefix('livebackup:')}" for name in good[:1]}
+    left = [name for name in names if name.startswith("livebackup:end:") and name not in ends]
+    return [name for name in checkpoints if name not in good] + good[1:] + left
 
 
 def _left_at_receiver(site: Site) -> Iterator[str]:

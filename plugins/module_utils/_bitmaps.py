@@ -6,6 +6,11 @@
 A checkpoint bitmap ``livebackup:<point>`` is enabled for its whole life and never cleared. The marker
 ``livebackup:tracked`` is disabled and never used: its name alone says that the disk is backed up, and its
 granularity is the one checkpoint bitmaps get.
+
+No bitmap records that a disk was made smaller and grew again, although that empties what was cut off. So
+each checkpoint has an end bitmap ``livebackup:end:<point>``: disabled, with only the bit of the disk's last
+bytes at the point. QEMU cuts bitmaps off with the disk and lets them grow clean, so the bit is there for
+exactly as long as nothing of the disk has been cut off since.
 """
 
 from __future__ import annotations
@@ -64,6 +69,40 @@ def is_healthy(disk: Disk, point: str) -> bool:
         and not top.busy
         and not any(bitmap.inconsistent for bitmap in sources(disk, point))
     )
+
+
+def ends(disk: Disk, point: str) -> list[Bitmap]:
+    """The end bitmaps of a checkpoint on the disk and its backing nodes that we made; namesakes made by a
+    snapshot record, or are empty.
+    """
+    name = _names.end(point)
+    found = (bitmap for bitmap in disk.bitmaps if bitmap.name == name)
+    return [bitmap for bitmap in found if bitmap.dirty_bytes and not bitmap.recording]
+
+
+def fault(disk: Disk, point: str) -> str | None:
+    """Why the union of ``sources`` is incomplete: ``inconsistent``, ``shrunk`` or ``snapshot``, else None.
+
+    From the guest down, every node must have the checkpoint until the one it was made on, which is the one
+    with its end bitmap. A snapshot taken by others may leave a node without; merging one away may take the
+    lower part along.
+    """
+    with_checkpoint = {bitmap.node for bitmap in sources(disk, point)}
+    if disk.node in with_checkpoint and not is_healthy(disk, point):
+        return "inconsistent"
+    made_on = {bitmap.node for bitmap in ends(disk, point)}
+    for node in (disk.node, *disk.chain):
+        if node not in with_checkpoint:
+            return "snapshot"
+        if node in made_on:
+            return None
+    proofs = [bitmap for bitmap in disk.bitmaps if bitmap.name == _names.end(point) and not bitmap.recording]
+    return "shrunk" if any(not proof.dirty_bytes for proof in proofs) else "snapshot"
+
+
+def points(disk: Disk) -> list[str]:
+    """The restore points with a checkpoint bitmap on the disk or a backing node, oldest first."""
+    return sorted({point for bitmap in disk.bitmaps for point in [_names.point_of(bitmap.name)] if point})
 
 
 def dirty_bytes(disk: Disk, point: str) -> int:

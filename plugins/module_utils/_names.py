@@ -14,6 +14,7 @@ import re
 BITMAP_PREFIX = "livebackup:"
 MARKER = "livebackup:tracked"
 FROZEN = "livebackup:frozen"
+END = "livebackup:end"
 
 PREFIX = "lb-"
 PAUSE = "lb-pause"
@@ -22,7 +23,7 @@ PSK = "lb-psk"
 SESSION_PREFIX = "lb-session-"
 
 _POINT = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
-_NODE = re.compile(r"lb-(cbw|snap|tmp|nbd)-[0-9]+")
+_NODE = re.compile(r"lb-(cbw|snap|tmp|nbd|end|last|zero)-[0-9]+")
 
 
 def checkpoint(point: str) -> str:
@@ -36,18 +37,28 @@ def point_of(bitmap: str) -> str | None:
     return point if bitmap.startswith(BITMAP_PREFIX) and _POINT.fullmatch(point) else None
 
 
+def end(point: str) -> str:
+    """Name of the bitmap that proves that a disk was not made smaller since a restore point."""
+    return f"{END}:{point}"
+
+
+def ended_point_of(bitmap: str) -> str | None:
+    """The restore point an end bitmap belongs to, or None for any other bitmap."""
+    return point_of(BITMAP_PREFIX + bitmap[len(END) + 1 :]) if bitmap.startswith(f"{END}:") else None
+
+
 def is_ours(bitmap: str) -> bool:
-    """Whether a bitmap is Livebackup's: marker, frozen copy or checkpoint."""
+    """Whether a bitmap is Livebackup's: marker, frozen copy, checkpoint or end."""
     return bitmap.startswith(BITMAP_PREFIX)
 
 
 def node(kind: str, index: int) -> str:
-    """Name of a block node of the disk with this index; kind is cbw, snap, tmp or nbd."""
+    """Name of a block node of the disk with this index; for the kinds see ``node_kind``."""
     return f"{PREFIX}{kind}-{index}"
 
 
 def node_kind(name: str) -> str | None:
-    """cbw, snap, tmp or nbd if the node is ours, else None."""
+    """cbw, snap, tmp, nbd, end, last or zero if the node is ours, else None."""
     match = _NODE.fullmatch(name)
     return match.group(1) if match else None
 
@@ -55,6 +66,11 @@ def node_kind(name: str) -> str | None:
 def job(index: int) -> str:
     """Id of the backup job of the disk with this index."""
     return f"{PREFIX}job-{index}"
+
+
+def end_job(index: int) -> str:
+    """Id of the job that dirties the last sector of the node ``end`` with this index."""
+    return f"{PREFIX}mark-{index}"
 
 
 def fd(index: int) -> str:

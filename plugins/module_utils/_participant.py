@@ -19,6 +19,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils import (
     _credentials,
     _cut,
     _discovery,
+    _ends,
     _faultpoints,
     _names,
     _plan,
@@ -136,7 +137,12 @@ async def join(participant: Participant) -> Report:
     await together(monitors, lambda monitor: _reconcile.settle(monitor, verdicts.get(monitor.vm, {})))
     participant.members.present += await together(monitors, lambda monitor: _claim(monitor, settings.session))
     _faultpoints.reached("participant.joined")
-    reports = [_report.vm_report(member.vm, member.agent) for member in participant.members.present]
+    # what has just been removed is the reason why a disk is not incremental
+    before = {vm.name: vm for vm in vms}
+    reports = [
+        _report.vm_report(member.vm, member.agent, before[member.name])
+        for member in participant.members.present
+    ]
     return Report("joined", {"vms": reports})
 
 
@@ -165,6 +171,7 @@ async def prepare(participant: Participant, answer: Answer) -> Report:
         require_consistency(member, plan["consistency"])
         member.plans = _plan.disk_plans(member.vm, plan)
         await _transfer.attach_targets(member, carrier)
+        await _ends.attach(member)
 
     await participant.members.do(attach)
     await _cut.flush(participant.members.present)
@@ -201,6 +208,7 @@ async def cut(participant: Participant, dummy: Answer) -> Report:
     )
     await participant.window.close()
     await participant.members.do(_cut.measure)
+    await participant.members.do(_ends.place)
     _faultpoints.reached("participant.measured")
     return Report("cut", {"vms": [cut_facts(member) for member in participant.members.present]})
 

@@ -15,6 +15,7 @@ import time
 from typing import Any
 
 from ansible_collections.livebackup.qemu.plugins.module_utils import (
+    _bitmaps,
     _discovery,
     _faultpoints,
     _graph,
@@ -123,7 +124,8 @@ async def release(monitor: Monitor) -> Vm:
 
 
 def removals(vm: Vm, verdict: Verdict, given_up: str | None = None) -> list[tuple[str, str]]:
-    """(node, bitmap) to remove: frozen copies, what the verdict names, and a point given up. Pure.
+    """(node, bitmap) to remove: frozen copies, what the verdict names, a point given up, and end bitmaps
+    whose checkpoint is gone. Pure.
 
     Only from nodes the guest writes to; a backing node is read-only and keeps its bitmaps.
     """
@@ -131,27 +133,34 @@ def removals(vm: Vm, verdict: Verdict, given_up: str | None = None) -> list[tupl
     for disk in vm.disks:
         points = [*verdict.get(disk.name, {}).get("remove", []), *filter(None, [given_up])]
         wanted = {_names.FROZEN, *map(_names.checkpoint, points)}
+        staying = _bitmaps.checkpoints(disk).keys() - set(points)
+        ends = (_names.ended_point_of(bitmap.name) for bitmap in disk.on_top())
+        wanted |= {_names.end(point) for point in ends if point and point not in staying}
         found += [(disk.node, bitmap.name) for bitmap in disk.on_top() if bitmap.name in wanted]
     return found
 
 
 async def _renew_markers(monitor: Monitor, vm: Vm) -> None:
-    """Replace markers that a killed QEMU left inconsistent: they can only be removed."""
+    """Replace markers that a killed QEMU left inconsistent: they can only be removed. Put one on top of a
+    snapshot as well: its backing node may be merged away, and the disk would drop out of all backups.
+    """
     for disk in vm.disks:
-        marker = disk.find(_names.MARKER)
-        if marker is not None and marker.inconsistent and not disk.read_only:
+        marker = _bitmaps.marker(disk)
+        if marker is None or disk.read_only or (marker.node == disk.node and not marker.inconsistent):
+            continue
+        if marker.node == disk.node:
             await monitor.transaction([_transactions.bitmap_remove(disk.node, marker.name)])
-            await monitor.transaction(
-                [
-                    _transactions.bitmap_add(
-                        disk.node,
-                        marker.name,
-                        granularity=marker.granularity,
-                        persistent=marker.persistent,
-                        disabled=True,
-                    )
-                ]
-            )
+        await monitor.transaction(
+            [
+                _transactions.bitmap_add(
+                    disk.node,
+                    marker.name,
+                    granularity=marker.granularity,
+                    persistent=disk.can_persist,
+                    disabled=True,
+                )
+            ]
+        )
 
 
 async def _end_jobs(monitor: Monitor, vm: Vm) -> None:
@@ -190,7 +199,7 @@ async def _wait_concluded(monitor: Monitor, jobs: list[str]) -> None:
 
 async def _remove_nodes(monitor: Monitor, vm: Vm) -> None:
     ours = [(kind, node) for node in vm.nodes for kind in [_names.node_kind(node)] if kind]
-    for wanted in ("snap", "cbw", "tmp", "nbd"):
+    for wanted in ("snap", "cbw", "tmp", "nbd", "last", "zero", "end"):
         for kind, node in ours:
             if kind == wanted:
                 await _unplug(monitor, vm, node)

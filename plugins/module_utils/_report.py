@@ -14,20 +14,21 @@ from ansible_collections.livebackup.qemu.plugins.module_utils import _bitmaps
 from ansible_collections.livebackup.qemu.plugins.module_utils._vm import Bitmap, Disk, Vm
 
 
-def vm_report(vm: Vm, agent: str) -> dict[str, Any]:
-    """The API's VmReport: facts of the step ``joined``."""
+def vm_report(vm: Vm, agent: str, before: Vm | None = None) -> dict[str, Any]:
+    """The API's VmReport: facts of the step ``joined``; ``before`` is the VM before it was put in order."""
+    earlier = {disk.name: disk for disk in (before or vm).disks}
     return {
         "vm": vm.name,
         "running": vm.running,
         "agent": agent,
         "qemu_version": vm.qemu_version,
         "capabilities": sorted(vm.capabilities),
-        "disks": [disk_report(disk) for disk in vm.disks],
+        "disks": [disk_report(disk, earlier.get(disk.name, disk)) for disk in vm.disks],
     }
 
 
-def disk_report(disk: Disk) -> dict[str, Any]:
-    """One disk of a VmReport."""
+def disk_report(disk: Disk, before: Disk) -> dict[str, Any]:
+    """One disk of a VmReport, with its bitmaps and those it had before."""
     marker = _bitmaps.marker(disk)
     return {
         "disk": disk.name,
@@ -38,14 +39,22 @@ def disk_report(disk: Disk) -> dict[str, Any]:
         "persistent": disk.can_persist,
         "granularity": marker and marker.granularity,
         "allocated_bytes": disk.allocated_bytes,
+        "grows_with_zeros": disk.grows_with_zeros,
         "bitmaps": [
-            {
-                "point": point,
-                "healthy": _bitmaps.is_healthy(disk, point),
-                "dirty_bytes": _bitmaps.dirty_bytes(disk, point),
-            }
-            for point in sorted(_bitmaps.checkpoints(disk))
+            _bitmap_report(disk, before, point)
+            for point in sorted({*_bitmaps.points(disk), *_bitmaps.points(before)})
         ],
+    }
+
+
+def _bitmap_report(disk: Disk, before: Disk, point: str) -> dict[str, Any]:
+    is_there = point in _bitmaps.points(disk)
+    fault = _bitmaps.fault(disk if is_there else before, point)
+    return {
+        "point": point,
+        "healthy": is_there and fault is None,
+        "dirty_bytes": _bitmaps.dirty_bytes(disk, point),
+        "fault": fault,
     }
 
 
@@ -69,7 +78,7 @@ def _checkpoints(disk: Disk) -> dict[str, Any]:
         "disk": disk.name,
         "virtual_size": disk.virtual_size,
         "bitmaps": [
-            {"point": point, "healthy": _bitmaps.is_healthy(disk, point)}
+            {"point": point, "healthy": _bitmaps.fault(disk, point) is None}
             for point in sorted(_bitmaps.checkpoints(disk))
         ],
     }
@@ -90,7 +99,7 @@ def vm_info(vm: Vm, agent: str) -> dict[str, Any]:
 def disk_info(disk: Disk) -> dict[str, Any]:
     """Everything the module vm_info shows of a disk."""
     return {
-        **disk_report(disk),
+        **disk_report(disk, disk),
         "file": disk.file,
         "device": disk.device,
         "read_only": disk.read_only,

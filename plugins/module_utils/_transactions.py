@@ -61,6 +61,8 @@ def _freeze(plan: DiskPlan) -> list[Action]:
         return []
     merged = _bitmaps.sources(plan.disk, plan.parent)
     node, size = plan.disk.node, merged[0].granularity
+    # cutting off less than one granule would not show in the end bitmap, so that granule is always copied
+    merged += _bitmaps.ends(plan.disk, plan.parent)
     return [
         bitmap_add(node, _names.FROZEN, granularity=size, disabled=True),
         bitmap_merge(node, _names.FROZEN, merged),

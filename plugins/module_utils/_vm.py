@@ -47,7 +47,8 @@ class Disk:
 
     ``node`` is the format node, found through a filter of ours if one is in place; ``chain`` are the nodes of
     its backing files, nearest first; ``bitmaps`` are those of all of these nodes. ``allocated_bytes`` is what
-    the image takes on the host, None if that is not the whole disk.
+    the image takes on the host, None if that is not the whole disk. ``grows_with_zeros``: should the
+    disk grow, its new area reads as zeros; that of a block device shows what was there before.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Disk:
     allocated_bytes: int | None = None
     read_only: bool = False
     can_persist: bool = True
+    grows_with_zeros: bool = True
     chain: tuple[str, ...] = ()
     bitmaps: tuple[Bitmap, ...] = ()
 

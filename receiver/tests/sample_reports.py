@@ -6,7 +6,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from livebackup_receiver.coordinator.reports import AgentState, BitmapReport, DiskReport, VmReport
+from livebackup_receiver.coordinator.reports import (
+    AgentState,
+    BitmapFault,
+    BitmapReport,
+    DiskReport,
+    VmReport,
+)
 
 GIB = 1 << 30
 
@@ -19,6 +25,7 @@ def disk_report(disk: str = "vd-a", **facts: Any) -> DiskReport:
         "tracked": True,
         "persistent": True,
         "granularity": 65536,
+        "grows_with_zeros": True,
         "bitmaps": [],
     }
     return DiskReport(disk=disk, **(defaults | facts))
@@ -35,5 +42,7 @@ def vm_report(vm: str = "db", *disks: DiskReport) -> VmReport:
     )
 
 
-def bitmap(point: str, *, healthy: bool = True, dirty_bytes: int = 65536) -> BitmapReport:
-    return BitmapReport(point=point, healthy=healthy, dirty_bytes=dirty_bytes)
+def bitmap(
+    point: str, *, healthy: bool = True, dirty_bytes: int = 65536, fault: BitmapFault | None = None
+) -> BitmapReport:
+    return BitmapReport(point=point, healthy=healthy, dirty_bytes=dirty_bytes, fault=fault)

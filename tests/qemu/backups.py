@@ -11,7 +11,7 @@ from typing import Any
 
 import modules
 from machine import Machine
-from receiving import ReceiverProcess
+from receiving import Peer, ReceiverProcess
 
 
 def track(machine: Machine, **options: Any) -> dict[str, Any]:
@@ -54,9 +54,15 @@ def back_up_exactly(machine: Machine, receiver: ReceiverProcess, **options: Any)
     for name, truth in copies.items():
         assert_same(receiver.layer(machine.name, f"vd-{name}", result["point"]), truth)
         assert machine.checkpoints(name) == [result["point"]]
+        assert machine.ends(name) == [result["point"]]
     assert machine.leftovers() == []
     assert machine.write_errors() == 0
     return result
+
+
+def peer(receiver: ReceiverProcess, session: str, machine: Machine) -> Peer:
+    """The second host of a session with this VM."""
+    return Peer(receiver, session, f"other-of-{machine.name}")
 
 
 def assert_same(image: Path, truth: Path) -> None:

@@ -188,7 +188,13 @@ class Machine:
     def checkpoints(self, image: str) -> list[str]:
         """The restore points whose bitmaps are on an image."""
         names = self.bitmaps(image).get(f"disk-{image}", [])
-        return [name.removeprefix("livebackup:") for name in names if name != "livebackup:tracked"]
+        others = ("livebackup:tracked", "livebackup:end:")
+        return [name.removeprefix("livebackup:") for name in names if not name.startswith(others)]
+
+    def ends(self, image: str) -> list[str]:
+        """The restore points whose end bitmaps are on an image."""
+        names = self.bitmaps(image).get(f"disk-{image}", [])
+        return [name.removeprefix("livebackup:end:") for name in names if name.startswith("livebackup:end:")]
 
     def leftovers(self) -> list[str]:
         """Everything of ours on the VM that is not a marker or checkpoint bitmap."""

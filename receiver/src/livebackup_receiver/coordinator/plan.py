@@ -12,13 +12,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-from livebackup_receiver.coordinator.reports import BitmapReport, DiskReport, VmReport
+from livebackup_receiver.coordinator.reports import BitmapFault, BitmapReport, DiskReport, VmReport
 from livebackup_receiver.errors import BodyInvalid, FormatUnsupported, NoTrackedDisk, NoVms
 from livebackup_receiver.model import Level, Transfer
 from livebackup_receiver.store.paths import check_name
 
 FORMATS = ("qcow2", "raw")
+FAULTS = {
+    BitmapFault.INCONSISTENT: "bitmap of point {point} is inconsistent after an unclean stop of the VM",
+    BitmapFault.SHRUNK: "the disk was made smaller since point {point}, so its bitmap is incomplete",
+    BitmapFault.SNAPSHOT: (
+        "an external snapshot was taken or merged since point {point}, so its bitmap is incomplete"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -68,12 +76,13 @@ def decide(disk: DiskReport, ancestors: Sequence[Ancestor]) -> Decision:
     if not ancestors:
         return Decision(Level.FULL, "first backup of this disk")
     known = {ancestor.point: ancestor for ancestor in ancestors}
-    bitmaps = sorted(disk.bitmaps, key=lambda bitmap: bitmap.point, reverse=True)
+    # a bitmap of no committed point, left by an aborted session, explains nothing if there are others
+    bitmaps = sorted(disk.bitmaps, key=lambda bitmap: (bitmap.point in known, bitmap.point), reverse=True)
     obstacles = []
     for bitmap in bitmaps:
         obstacle = _obstacle(disk, bitmap, known)
         if obstacle is None:
-            return Decision(Level.INCREMENTAL, f"changes since point {bitmap.point}", bitmap)
+            return Decision(Level.INCREMENTAL, _changes(disk, known[bitmap.point]), bitmap)
         obstacles.append(obstacle)
     return Decision(Level.FULL, obstacles[0] if obstacles else "no bitmap of a committed point on the disk")
 
@@ -109,17 +118,29 @@ def _obstacle(disk: DiskReport, bitmap: BitmapReport, known: Mapping[str, Ancest
     if ancestor is None:
         return f"point {bitmap.point} no longer exists"
     if not bitmap.healthy:
-        return f"bitmap of point {bitmap.point} is inconsistent after an unclean stop of the VM"
+        return FAULTS[bitmap.fault or BitmapFault.INCONSISTENT].format(point=bitmap.point)
     if not ancestor.present:
         return f"the layer of point {bitmap.point} is missing in the store"
     return _resize(disk, bitmap, known)
 
 
 def _resize(disk: DiskReport, bitmap: BitmapReport, known: Mapping[str, Ancestor]) -> str | None:
-    """Any other size since the bitmap's point: what was cut off and grew again is not in the bitmap."""
+    """What was cut off since the bitmap's point is not in the bitmap; nor is new area that shows old data."""
     since = sorted(point for point in known if point >= bitmap.point)
-    sizes = [known[point].virtual_size for point in since if known[point].virtual_size != disk.virtual_size]
-    return f"size changed from {sizes[-1]} to {disk.virtual_size} bytes" if sizes else None
+    sizes = [*(known[point].virtual_size for point in since), disk.virtual_size]
+    for before, after in pairwise(sizes):
+        if after < before:
+            return f"size changed from {before} to {after} bytes"
+        if after > before and not disk.grows_with_zeros:
+            return f"the disk grew from {before} to {after} bytes and its new area may hold old data"
+    return None
+
+
+def _changes(disk: DiskReport, parent: Ancestor) -> str:
+    reason = f"changes since point {parent.point}"
+    if disk.virtual_size == parent.virtual_size:
+        return reason
+    return f"{reason}; the disk grew from {parent.virtual_size} to {disk.virtual_size} bytes"
 
 
 def _transfer(host: str, vm: str, disk: DiskReport, decision: Decision) -> Transfer:

@@ -23,16 +23,31 @@ class AgentState(StrEnum):
     SILENT = "silent"
 
 
+class BitmapFault(StrEnum):
+    """Why a bitmap does not tell everything that was written since its point."""
+
+    INCONSISTENT = "inconsistent"
+    SHRUNK = "shrunk"
+    SNAPSHOT = "snapshot"
+
+
 class BitmapReport(Model):
-    """A checkpoint bitmap on a disk; ``point`` is what follows ``livebackup:`` in its name."""
+    """A checkpoint bitmap that is, or was until now, on a disk.
+
+    ``point`` is what follows ``livebackup:`` in its name.
+    """
 
     point: str
     healthy: bool
     dirty_bytes: Size | None = None
+    fault: BitmapFault | None = None
 
 
 class DiskReport(Model):
-    """One disk of a VM; ``allocated_bytes`` sharpens the estimate of a full backup, if it is known."""
+    """One disk of a VM; ``allocated_bytes`` sharpens the estimate of a full backup, if it is known.
+
+    ``grows_with_zeros``: what a larger disk has more reads as zeros.
+    """
 
     disk: str
     node: str
@@ -42,6 +57,7 @@ class DiskReport(Model):
     persistent: bool
     granularity: Size | None = None
     allocated_bytes: Size | None = None
+    grows_with_zeros: bool = False
     bitmaps: Annotated[list[BitmapReport], Field(default_factory=list)]
 
 

@@ -68,6 +68,56 @@ def test_one_damaged_bitmap_spoils_the_union(make_disk: Any, points: Any) -> Non
     assert not _bitmaps.is_healthy(disk, points[0])
 
 
+def end(node: str, point: str, **changes: Any) -> Bitmap:
+    """An end bitmap as we make it."""
+    facts = {"dirty_bytes": 65536, "recording": False, **changes}
+    return Bitmap(node, _names.end(point), **facts)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({}, None),
+        ({"dirty_bytes": 0}, "shrunk"),
+        # one that a snapshot made proves nothing
+        ({"recording": True}, "snapshot"),
+    ],
+)
+def test_a_checkpoint_needs_its_end(
+    make_disk: Any, points: Any, changes: dict[str, Any], fault: str | None
+) -> None:
+    ending = end(**{"node": "disk-a", "point": points[0], **changes})
+    assert _bitmaps.fault(make_disk(f"livebackup:{points[0]}", ending), points[0]) == fault
+
+
+def test_a_damaged_checkpoint_is_inconsistent_whatever_its_end_says(make_disk: Any, points: Any) -> None:
+    damaged = Bitmap("disk-a", f"livebackup:{points[0]}", inconsistent=True)
+    assert _bitmaps.fault(make_disk(damaged, end("disk-a", points[0])), points[0]) == "inconsistent"
+
+
+@pytest.mark.parametrize(
+    ("checkpoint_on", "end_on", "fault"),
+    [
+        (["top", "mid", "base"], "base", None),
+        (["top", "mid"], "mid", None),
+        (["top", "mid", "base"], "top", None),
+        # the snapshot was taken without a namesake
+        (["mid", "base"], "base", "snapshot"),
+        (["top", "base"], "base", "snapshot"),
+        # the node the checkpoint was made on has been merged away
+        (["top", "mid"], None, "snapshot"),
+        (["top"], None, "snapshot"),
+    ],
+)
+def test_the_checkpoint_must_be_on_every_node_down_to_its_own(
+    make_disk: Any, points: Any, checkpoint_on: list[str], end_on: str | None, fault: str | None
+) -> None:
+    bitmaps = [Bitmap(node, f"livebackup:{points[0]}") for node in checkpoint_on]
+    bitmaps += [end(end_on, points[0])] if end_on else []
+    disk = make_disk(*bitmaps, node="top", chain=("mid", "base"))
+    assert _bitmaps.fault(disk, points[0]) == fault
+
+
 def test_dirty_bytes_are_summed_over_the_chain_but_never_more_than_the_disk(
     make_disk: Any, points: Any
 ) -> None:

@@ -37,11 +37,12 @@ def shape(value: Any) -> Any:
 @pytest.fixture
 def vm(make_vm: Any, make_disk: Any, points: Any) -> Any:
     size = 10737418240
-    marker, checkpoint = (
+    marker, checkpoint, end = (
         Bitmap("disk-a", "livebackup:tracked"),
         Bitmap("disk-a", f"livebackup:{points[0]}", dirty_bytes=9),
+        Bitmap("disk-a", f"livebackup:end:{points[0]}", dirty_bytes=9, recording=False),
     )
-    first = make_disk(marker, checkpoint, virtual_size=size, allocated_bytes=1)
+    first = make_disk(marker, checkpoint, end, virtual_size=size, allocated_bytes=1)
     second = make_disk(
         Bitmap("disk-b", "livebackup:tracked"), name="vd-b", node="disk-b", virtual_size=2147483648
     )

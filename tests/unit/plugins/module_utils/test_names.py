@@ -23,7 +23,21 @@ def test_other_bitmaps_are_no_checkpoints(name: str) -> None:
     assert _names.point_of(name) is None
 
 
-@pytest.mark.parametrize("kind", ["cbw", "snap", "tmp", "nbd"])
+def test_an_end_bitmap_bears_its_point_and_is_no_checkpoint() -> None:
+    assert _names.end(POINT) == f"livebackup:end:{POINT}"
+    assert _names.ended_point_of(_names.end(POINT)) == POINT
+    assert _names.point_of(_names.end(POINT)) is None
+    assert _names.is_ours(_names.end(POINT))
+
+
+@pytest.mark.parametrize(
+    "name", ["livebackup:end", "livebackup:end:", f"livebackup:{POINT}", f"end:{POINT}", "livebackup:end:X"]
+)
+def test_other_bitmaps_are_no_end_bitmaps(name: str) -> None:
+    assert _names.ended_point_of(name) is None
+
+
+@pytest.mark.parametrize("kind", ["cbw", "snap", "tmp", "nbd", "end", "last", "zero"])
 def test_nodes_are_recognised_and_short_enough_for_qemu(kind: str) -> None:
     name = _names.node(kind, 123)
     assert _names.node_kind(name) == kind

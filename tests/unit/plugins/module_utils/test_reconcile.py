@@ -32,6 +32,18 @@ def test_only_what_the_verdict_names_and_frozen_copies_go(make_vm: Any, make_dis
     assert removals == [("disk-a", _names.FROZEN), ("disk-a", f"livebackup:{old}")]
 
 
+def test_the_end_goes_with_its_checkpoint(make_vm: Any, make_disk: Any, points: Any) -> None:
+    old, new = points
+    disk = make_disk(*(f"livebackup:{end}{point}" for point in points for end in ("", "end:")))
+    removals = _reconcile.removals(make_vm(disk), {"vd-a": {"keep": new, "remove": [old]}})
+    assert removals == [("disk-a", f"livebackup:{old}"), ("disk-a", f"livebackup:end:{old}")]
+
+
+def test_an_end_without_its_checkpoint_goes(make_vm: Any, make_disk: Any, points: Any) -> None:
+    disk = make_disk(f"livebackup:end:{points[0]}")
+    assert _reconcile.removals(make_vm(disk), {}) == [("disk-a", f"livebackup:end:{points[0]}")]
+
+
 def test_a_point_given_up_goes_too(make_vm: Any, make_disk: Any, points: Any) -> None:
     old, new = points
     disk = make_disk(f"livebackup:{old}", f"livebackup:{new}")

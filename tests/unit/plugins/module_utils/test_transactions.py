@@ -70,6 +70,14 @@ def test_all_namesakes_of_the_chain_are_merged(make_disk: Any, points: Any) -> N
     assert [source["node"] for source in merge["data"]["bitmaps"]] == ["overlay", "base"]
 
 
+def test_the_last_granule_is_always_copied(make_disk: Any, points: Any) -> None:
+    end = Bitmap("disk-a", _names.end(points[0]), dirty_bytes=65536, recording=False)
+    disk = make_disk(f"livebackup:{points[0]}", end)
+    merge = _transactions.start_checkpoints([DiskPlan(disk, 0, points[1], points[0])])[-1]
+    names = [source["name"] for source in merge["data"]["bitmaps"]]
+    assert names == [f"livebackup:{points[0]}", f"livebackup:end:{points[0]}"]
+
+
 def test_the_frozen_copy_moves_to_the_snapshot(increment: DiskPlan) -> None:
     actions = _transactions.hand_over_frozen([increment])
     assert types(actions) == ["add", "merge", "remove"]
