@@ -34,7 +34,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
 )
 from ansible_collections.livebackup.qemu.plugins.module_utils._qmp import Monitor
 from ansible_collections.livebackup.qemu.plugins.module_utils._receiver import Receiver
-from ansible_collections.livebackup.qemu.plugins.module_utils._vm import Vm
+from ansible_collections.livebackup.qemu.plugins.module_utils._vm import Disk, Vm
 
 JOB_END_TIMEOUT = 20.0
 OPEN_STATES = ("joining", "preparing", "stopping", "cutting", "transferring", "sealing")
@@ -85,7 +85,7 @@ async def settle(monitor: Monitor, verdict: Verdict, given_up: str | None = None
     removed = removals(vm, verdict, given_up)
     await monitor.transaction([_transactions.bitmap_remove(node, name) for node, name in removed])
     _faultpoints.reached("participant.checkpoints-removed")
-    await _renew_markers(monitor, vm)
+    await renew_markers(monitor, vm)
     for name in vm.objects:
         if _names.session_of(name):
             await monitor.unless_refused("object-del", {"id": name})
@@ -140,27 +140,30 @@ def removals(vm: Vm, verdict: Verdict, given_up: str | None = None) -> list[tupl
     return found
 
 
-async def _renew_markers(monitor: Monitor, vm: Vm) -> None:
+async def renew_markers(monitor: Monitor, vm: Vm) -> None:
     """Replace markers that a killed QEMU left inconsistent: they can only be removed. Put one on top of a
     snapshot as well: its backing node may be merged away, and the disk would drop out of all backups.
     """
     for disk in vm.disks:
-        marker = _bitmaps.marker(disk)
-        if marker is None or disk.read_only or (marker.node == disk.node and not marker.inconsistent):
+        if disk.read_only or not lacks_marker(disk):
             continue
-        if marker.node == disk.node:
-            await monitor.transaction([_transactions.bitmap_remove(disk.node, marker.name)])
-        await monitor.transaction(
-            [
-                _transactions.bitmap_add(
-                    disk.node,
-                    marker.name,
-                    granularity=marker.granularity,
-                    persistent=disk.can_persist,
-                    disabled=True,
-                )
-            ]
+        if disk.find(_names.MARKER):
+            await monitor.transaction([_transactions.bitmap_remove(disk.node, _names.MARKER)])
+        size = _bitmaps.granularity(disk)
+        add = _transactions.bitmap_add(
+            disk.node, _names.MARKER, granularity=size, persistent=disk.can_persist, disabled=True
         )
+        await monitor.transaction([add])
+
+
+def lacks_marker(disk: Disk) -> bool:
+    """Whether a disk that is backed up has no sound marker on the node the guest writes to. Pure.
+
+    A checkpoint alone is left when a snapshot's backing file, with the marker, was streamed into it.
+    """
+    marker = disk.find(_names.MARKER)
+    tracked = _bitmaps.is_tracked(disk) or bool(_bitmaps.checkpoints(disk))
+    return tracked and (marker is None or marker.inconsistent)
 
 
 async def _end_jobs(monitor: Monitor, vm: Vm) -> None:

@@ -44,6 +44,20 @@ def test_an_end_without_its_checkpoint_goes(make_vm: Any, make_disk: Any, points
     assert _reconcile.removals(make_vm(disk), {}) == [("disk-a", f"livebackup:end:{points[0]}")]
 
 
+@pytest.mark.parametrize(
+    ("bitmap", "lacks"),
+    [
+        (Bitmap("top", _names.MARKER), False),
+        (Bitmap("top", _names.MARKER, inconsistent=True), True),
+        (Bitmap("base", _names.MARKER), True),
+        (Bitmap("top", "livebackup:01JD2M3V5W6X7Y8Z9A0B1C2D3E"), True),
+        (Bitmap("top", "others"), False),
+    ],
+)
+def test_a_marker_is_renewed_where_it_is_missing(make_disk: Any, bitmap: Bitmap, lacks: bool) -> None:
+    assert _reconcile.lacks_marker(make_disk(bitmap, node="top", chain=("base",))) is lacks
+
+
 def test_a_point_given_up_goes_too(make_vm: Any, make_disk: Any, points: Any) -> None:
     old, new = points
     disk = make_disk(f"livebackup:{old}", f"livebackup:{new}")
