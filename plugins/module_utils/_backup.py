@@ -19,6 +19,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils import (
     _faultpoints,
     _receiver,
     _reconcile,
+    _stopped,
     _suitability,
     _watchdog,
 )
@@ -96,16 +97,25 @@ def _command(line: str) -> tuple[str, ...]:
         ) from error
 
 
-def chosen(params: dict[str, Any], discovery: _discovery.Discovery) -> list[Monitor]:
-    """The monitors of the VMs to back up. Raises VmUnknown if there is none, and what ``select`` raises."""
-    monitors = _discovery.select(discovery, params["vms"])
-    if not monitors:
+def chosen(
+    params: dict[str, Any], discovery: _discovery.Discovery
+) -> tuple[list[Monitor], list[_stopped.StoppedVm]]:
+    """The monitors of the running VMs to back up, and the VMs that do not run.
+
+    Raises VmUnknown if there is none, and what ``select`` raises.
+    """
+    named = _stopped.named(params)
+    stopped = [vm for vm in named if vm.name not in discovery.monitors]
+    wanted = {*(params["vms"] or ()), *(vm.name for vm in named if params["vms"])}
+    names = sorted(wanted - {vm.name for vm in stopped})
+    monitors = _discovery.select(discovery, names) if names or not wanted else []
+    if not monitors and not stopped:
         raise VmUnknown(
             f"No VM runs here: no QEMU listens on {', '.join(params['qmp_sockets'])}; start the VMs or "
             f"correct qmp_sockets.",
             qmp_sockets=params["qmp_sockets"],
         )
-    return monitors
+    return monitors, stopped
 
 
 async def _take_part(
@@ -117,7 +127,7 @@ async def _take_part(
     ):
 
         async def find() -> list[Monitor]:
-            monitors = chosen(params, discovery)
+            monitors, participant.stopped = chosen(params, discovery)
             await discovery.keep_only(monitors)
             return monitors
 
@@ -163,9 +173,13 @@ def member_result(member: Member, plan: dict[str, Any]) -> dict[str, Any]:
 
 async def _foresee(params: dict[str, Any], settings: Settings, receiver: Receiver) -> dict[str, Any]:
     async with _discovery.discovered(params["qmp_sockets"], params["qmp_timeout"]) as discovery:
-        vms = [await _discovery.inspect(monitor) for monitor in chosen(params, discovery)]
+        monitors, stopped = chosen(params, discovery)
+        vms = [await _discovery.inspect(monitor) for monitor in monitors]
     for vm in vms:
         _suitability.check_vm(vm)
+    for each in stopped:
+        async with _stopped.opened(each, read_only=True) as monitor:
+            vms.append(await _stopped.inspect(monitor, each))
     verdicts = _reconcile.verdicts(receiver, settings.host, vms)
     return {
         "changed": True,

@@ -97,7 +97,7 @@ class Window:
         _faultpoints.reached("participant.disarmed")
 
     def _addresses(self) -> list[dict[str, Any]]:
-        return [member.address() for member in self._members.everyone]
+        return [member.address() for member in self._members.everyone if not member.stopped]
 
     async def within_budget(self, work: Awaitable[Result]) -> Result:
         """Do something inside the window. Raises BudgetSpent when the window has been open for too long."""
@@ -121,6 +121,8 @@ async def cut_vm(member: Member, cbw_timeout: int) -> None:
     await monitor.transaction(_transactions.start_checkpoints(plans))
     _faultpoints.reached("participant.checkpoints-started")
     for plan in plans:
+        if plan.at_rest:
+            continue
         await monitor.execute("blockdev-add", _transactions.filter_node(plan, cbw_timeout))
         _faultpoints.reached("participant.filter-added")
         await monitor.execute(
@@ -166,8 +168,8 @@ async def measure(member: Member) -> None:
                 vm=member.name,
                 disk=disk.name,
             )
-        frozen = _discovery.bitmaps_of(nodes[_names.node("snap", plan.index)], "")
-        member.dirty_bytes[disk.name] = frozen[0].dirty_bytes if plan.incremental else size
+        bitmaps = {bitmap.name: bitmap for bitmap in _discovery.bitmaps_of(nodes[plan.source], "")}
+        member.dirty_bytes[disk.name] = bitmaps[_names.FROZEN].dirty_bytes if plan.incremental else size
 
 
 async def flush(members: list[Member], timeout: float | None = None) -> None:

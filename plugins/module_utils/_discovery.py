@@ -219,7 +219,7 @@ def _disk(block: dict[str, Any], nodes: dict[str, Any], edges: tuple[tuple[str, 
         allocated_bytes=None if chain else node["image"].get("actual-size"),
         read_only=node["ro"],
         can_persist=can_persist(node),
-        grows_with_zeros=grows_with_zeros(node, nodes.get(_graph.child(edges, top, "file") or "")),
+        grows_with_zeros=_graph.grows_with_zeros(node, nodes.get(_graph.child(edges, top, "file") or "")),
         chain=chain,
         bitmaps=tuple(bitmap for name in (top, *chain) for bitmap in bitmaps_of(nodes.get(name, {}), name)),
     )
@@ -251,14 +251,6 @@ def can_persist(node: dict[str, Any]) -> bool:
     """Whether the image can store bitmaps: qcow2 of version 3."""
     data = node["image"].get("format-specific", {}).get("data", {})
     return bool(node["drv"] == "qcow2" and data.get("compat") != "0.10")
-
-
-def grows_with_zeros(node: dict[str, Any], file: dict[str, Any] | None) -> bool:
-    """Whether the new area of a larger disk reads as zeros: that of a qcow2 image or of a regular file."""
-    data = node["image"].get("format-specific", {}).get("data", {})
-    if node["drv"] == "qcow2":
-        return not data.get("data-file-raw")
-    return node["drv"] == "raw" and file is not None and file["drv"] == "file"
 
 
 def bitmaps_of(node: dict[str, Any], name: str) -> list[Bitmap]:

@@ -26,6 +26,7 @@ an error into ``fail_json``.
      |    +-- DiskUnknown
      |    +-- DiskUnsupported
      |    +-- DiskBusy
+     |    +-- ImageInUse
      |    +-- NotTracked
      |    +-- CannotPersist
      +-- AgentError               the guest agent
@@ -161,6 +162,12 @@ class DiskBusy(VmError):
     """Another job or filter is on the disk, or it changed under us."""
 
     code = "disk-busy"
+
+
+class ImageInUse(VmError):
+    """Another process has an image of a stopped VM open. Facts: disk, file."""
+
+    code = "image-in-use"
 
 
 class NotTracked(VmError):

@@ -44,6 +44,14 @@ def backing_chain(edges: tuple[tuple[str, str, str], ...], node: str) -> tuple[s
     return () if below is None else (below, *backing_chain(edges, below))
 
 
+def grows_with_zeros(node: dict[str, Any], file: dict[str, Any] | None) -> bool:
+    """Whether the new area of a larger disk reads as zeros: that of a qcow2 image or of a regular file."""
+    data = node["image"].get("format-specific", {}).get("data", {})
+    if node["drv"] == "qcow2":
+        return not data.get("data-file-raw")
+    return node["drv"] == "raw" and file is not None and file["drv"] == "file"
+
+
 def devices_on(vm: Vm, node: str) -> list[str]:
     """Paths of the devices that read and write through ``node``."""
     return [device for device, root in vm.roots.items() if root == node]

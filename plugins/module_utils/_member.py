@@ -23,7 +23,10 @@ Result = TypeVar("Result")
 
 @dataclass
 class Member:
-    """A VM with what the session holds of it; ``channels`` by the index of the disk."""
+    """A VM with what the session holds of it; ``channels`` by the index of the disk.
+
+    ``stopped`` is the StoppedVm if it does not run; then ``monitor`` is that of its StorageDaemon ``daemon``.
+    """
 
     monitor: Monitor
     vm: Vm
@@ -31,6 +34,8 @@ class Member:
     agent: str = "absent"
     plans: list[DiskPlan] = field(default_factory=list)
     channels: dict[int, Channel] = field(default_factory=dict)
+    stopped: Any = None
+    daemon: Any = None
     consistency: str = "crash"
     dirty_bytes: dict[str, int] = field(default_factory=dict)
     sent_bytes: dict[str, int] = field(default_factory=dict)

@@ -25,6 +25,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils import (
     _plan,
     _reconcile,
     _report,
+    _stopped,
     _suitability,
     _transfer,
 )
@@ -64,12 +65,15 @@ class Settings:
 
 @dataclass
 class Participant:
-    """The state of the flow; ``find`` gives the monitors of this host's VMs that take part, or raises."""
+    """The state of the flow; ``find`` gives the monitors of this host's VMs that run and take part, or
+    raises, and sets ``stopped``.
+    """
 
     settings: Settings
     receiver: Receiver
     watchdog: Watchdog
     find: Callable[[], Awaitable[list[Monitor]]]
+    stopped: list[_stopped.StoppedVm] = field(default_factory=list)
     monitors: list[Monitor] = field(default_factory=list)
     members: Members = field(default_factory=Members)
     channels: list[Channel] = field(default_factory=list)
@@ -139,6 +143,9 @@ async def join(participant: Participant) -> Report:
     _faultpoints.reached("participant.joined")
     # what has just been removed is the reason why a disk is not incremental
     before = {vm.name: vm for vm in vms}
+    for stopped in participant.stopped:
+        member, before[stopped.name] = await _stopped.join(stopped, receiver, settings.host)
+        participant.members.present.append(member)
     reports = [
         _report.vm_report(member.vm, member.agent, before[member.name])
         for member in participant.members.present
@@ -169,8 +176,11 @@ async def prepare(participant: Participant, answer: Answer) -> Report:
 
     async def attach(member: Member) -> None:
         require_consistency(member, plan["consistency"])
-        member.plans = _plan.disk_plans(member.vm, plan)
-        await _transfer.attach_targets(member, carrier)
+        if member.stopped:
+            await _stopped.attach(member, plan, carrier)
+        else:
+            member.plans = _plan.disk_plans(member.vm, plan)
+            await _transfer.attach_targets(member, carrier)
         await _ends.attach(member)
 
     await participant.members.do(attach)
@@ -244,7 +254,7 @@ async def transfer(participant: Participant, dummy: Answer) -> Report:
     _faultpoints.reached("participant.transferring")
     if not all(disk.ended for disk in progress):
         return Report("transferring", {"disks": [disk.facts() for disk in progress]})
-    await members.do(_transfer.detach)
+    await members.do(lambda member: (_stopped if member.stopped else _transfer).detach(member))
     participant.transferred = True
     _faultpoints.reached("participant.transferred")
     return Report(
@@ -309,8 +319,10 @@ async def put_in_order(participant: Participant, given_up: str | None = None) ->
     removed, problems = await _reconcile.settle_all(
         participant.monitors, participant.receiver, participant.settings.host, given_up=given_up
     )
-    participant.warnings += problems
-    return removed
+    stopped = [member for member in participant.members.everyone if member.stopped]
+    more = await _stopped.put_in_order(stopped, participant.receiver, participant.settings.host, given_up)
+    participant.warnings += problems + more[1]
+    return sorted({*removed, *more[0]})
 
 
 async def _attempt(participant: Participant, act: Awaitable[Result]) -> Result | None:

@@ -85,6 +85,24 @@ class Pause:
             self.frozen = False
 
 
+class NoPause:
+    """Of a VM that does not run: it need not be stopped."""
+
+    pause_ms: float | None = 0.0
+
+    async def freeze(self, dummy: float) -> None:
+        """There are no file systems to freeze: a session with this consistency was refused before."""
+
+    async def stop(self) -> None:
+        """Nothing."""
+
+    async def verify(self) -> None:
+        """The image locks see to it."""
+
+    async def resume(self) -> None:
+        """Nothing."""
+
+
 async def objects(monitor: Monitor) -> tuple[str, ...]:
     """Ids of the objects the user or we made on a VM. QAPI: qom-list."""
     return tuple(entry["name"] for entry in await monitor.execute("qom-list", {"path": "/objects"}))

@@ -8,20 +8,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.livebackup.qemu.plugins.module_utils import _bitmaps
+from ansible_collections.livebackup.qemu.plugins.module_utils import _bitmaps, _names
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import NotTracked
 from ansible_collections.livebackup.qemu.plugins.module_utils._vm import Disk, Vm
 
 
 @dataclass(frozen=True)
 class DiskPlan:
-    """What the receiver decided for one disk; ``parent`` is None for a full backup."""
+    """What the receiver decided for one disk; ``parent`` is None for a full backup, ``at_rest`` says that
+    nobody writes to the disk.
+    """
 
     disk: Disk
     index: int
     point: str
     parent: str | None = None
     export: str = ""
+    at_rest: bool = False
+
+    @property
+    def source(self) -> str:
+        """The node that is read: the disk as it was at the cut."""
+        return self.disk.node if self.at_rest else _names.node("snap", self.index)
 
     @property
     def incremental(self) -> bool:

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
+import functools
 import os
 import shlex
 import signal
 from collections.abc import Sequence
 
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import DependencyError, ProgramFailed
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
 
 
 async def run(
@@ -27,21 +32,22 @@ async def run(
     ``env`` is added to a C locale; ``timeout`` in seconds. Raises DependencyError if there is no such
     program, ProgramFailed if it ends with an error or is killed because it took too long.
     """
-    process = await _start(argv, pass_fds, {"LC_ALL": "C.UTF-8", **(env or {})})
+    process = await start(argv, pass_fds=pass_fds, env=env)
     try:
         stdout, stderr = await asyncio.wait_for(process.communicate(), timeout)
     except asyncio.TimeoutError as error:
         raise _failed(argv, None, f"it did not end within {timeout:g} seconds and was killed") from error
     finally:
-        await _end(process)
+        await end(process, 0.0)
     if process.returncode:
         raise _failed(argv, process.returncode, stderr.decode(errors="replace").strip())
     return stdout.decode(errors="replace")
 
 
-async def _start(
-    argv: Sequence[str], pass_fds: Sequence[int], env: dict[str, str]
+async def start(
+    argv: Sequence[str], *, pass_fds: Sequence[int] = (), env: dict[str, str] | None = None
 ) -> asyncio.subprocess.Process:
+    """Start a program, which gets SIGTERM if this process dies. Raises DependencyError if there is none."""
     try:
         return await asyncio.create_subprocess_exec(
             *argv,
@@ -50,7 +56,8 @@ async def _start(
             stderr=asyncio.subprocess.PIPE,
             pass_fds=tuple(pass_fds),
             start_new_session=True,
-            env={**os.environ, **env},
+            env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
+            preexec_fn=functools.partial(_follow, os.getpid()),
         )
     except OSError as error:
         raise DependencyError(
@@ -60,7 +67,18 @@ async def _start(
         ) from error
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+def _follow(parent: int) -> None:
+    """Between fork and exec: ask for SIGTERM at the parent's death, unless it is dead already."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+async def end(process: asyncio.subprocess.Process, timeout: float) -> None:
+    """Wait for its end for ``timeout`` seconds, then kill it with all it has started."""
+    if timeout:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(process.wait(), timeout)
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.livebackup.qemu.plugins.module_utils import _bitmaps
-from ansible_collections.livebackup.qemu.plugins.module_utils._vm import Bitmap, Disk, Vm
+from ansible_collections.livebackup.qemu.plugins.module_utils._vm import NOT_RUNNING, Bitmap, Disk, Vm
 
 
 def vm_report(vm: Vm, agent: str, before: Vm | None = None) -> dict[str, Any]:
@@ -20,6 +20,7 @@ def vm_report(vm: Vm, agent: str, before: Vm | None = None) -> dict[str, Any]:
     return {
         "vm": vm.name,
         "running": vm.running,
+        "stopped": vm.status == NOT_RUNNING,
         "agent": agent,
         "qemu_version": vm.qemu_version,
         "capabilities": sorted(vm.capabilities),

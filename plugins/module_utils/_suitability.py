@@ -32,6 +32,11 @@ def check_vm(vm: Vm) -> None:
             vm=vm.name,
             status=vm.status,
         )
+    check_tracked(vm)
+
+
+def check_tracked(vm: Vm) -> None:
+    """Raise NotTracked, DiskUnsupported or DiskBusy if its disks cannot be backed up now."""
     tracked = [disk for disk in vm.disks if _bitmaps.is_tracked(disk)]
     if not tracked:
         raise NotTracked(

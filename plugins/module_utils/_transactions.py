@@ -73,7 +73,7 @@ def hand_over_frozen(plans: list[DiskPlan]) -> list[Action]:
     """Second transaction of the cut: move the copies to the nodes that the jobs read, where they must be."""
     actions = []
     for plan in plans:
-        if plan.parent is not None:
+        if plan.parent is not None and not plan.at_rest:
             snapshot = _names.node("snap", plan.index)
             frozen = Bitmap(node=plan.disk.node, name=_names.FROZEN)
             size = _bitmaps.sources(plan.disk, plan.parent)[0].granularity
@@ -149,7 +149,7 @@ def backup_job(plan: DiskPlan, speed: int) -> dict[str, Any]:
     """
     options: dict[str, Any] = {
         "job-id": _names.job(plan.index),
-        "device": _names.node("snap", plan.index),
+        "device": plan.source,
         "target": _names.node("nbd", plan.index),
         "sync": "full",
         "speed": speed,

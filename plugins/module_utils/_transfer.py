@@ -85,11 +85,19 @@ async def attach_targets(member: Member, carrier: Carrier) -> None:
         await _attach_receiver(member, plan, carrier)
 
 
-async def _attach_receiver(member: Member, plan: DiskPlan, carrier: Carrier) -> None:
+async def connect(member: Member, plan: DiskPlan, carrier: Carrier) -> Channel:
+    """Connect a disk to the receiver; whatever becomes of us, the connection ends. Raises
+    ReceiverUnreachable.
+    """
     channel = await asyncio.to_thread(_channel.connect, carrier.transport, carrier.stall_limit)
     member.channels[plan.index] = channel
     carrier.channels.append(channel)
     carrier.watchdog.hold(channel.fileno())
+    return channel
+
+
+async def _attach_receiver(member: Member, plan: DiskPlan, carrier: Carrier) -> None:
+    channel = await connect(member, plan, carrier)
     monitor = member.monitor
     monitor.send_fd(channel.fileno())
     await monitor.execute("getfd", {"fdname": _names.fd(plan.index)})

@@ -14,6 +14,9 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._errors import Dis
 # Formats whose content at the device is what the image means, without secrets of the host.
 FORMATS = ("qcow2", "raw")
 
+# instead of a QAPI RunState: there is no QEMU
+NOT_RUNNING = "not-running"
+
 # QAPI RunState -> why no backup may start in it; a state that is not here is fine.
 FORBIDDEN_STATES = {
     "inmigrate": "it waits for an incoming migration",

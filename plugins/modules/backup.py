@@ -61,12 +61,53 @@ options:
   vms:
     description:
       - Names of the VMs to back up. Each of them must be running, or paused, and have at least one tracked
-        disk.
+        disk. For others there is O(stopped_vms).
       - If not given, all VMs of the host are backed up.
     type: list
     elements: str
     aliases:
       - vm
+  stopped_vms:
+    description:
+      - VMs that are backed up whether they run or not. While one runs, it is backed up like any other. Otherwise
+        a C(qemu-storage-daemon) on this host opens its images and reads them.
+      - A VM cannot start while its images are open, from the moment when all hosts have joined until all data
+        has been sent. An image that is in use by another process is never opened.
+      - The disk's checkpoint bitmap in the image makes the backup incremental, as it does for a running VM. It is
+        lost if the storage daemon is killed.
+      - The VMs are backed up in addition to O(vms).
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description:
+          - Name of the VM, the same as when it runs.
+        type: str
+        required: true
+      disks:
+        description:
+          - Its disks. Those without a marker of M(livebackup.qemu.tracking) are left out, except images that
+            cannot store one.
+        type: list
+        elements: dict
+        required: true
+        suboptions:
+          name:
+            description:
+              - Name of the disk, the same as when the VM runs, as M(livebackup.qemu.vm_info) shows it.
+            type: str
+            required: true
+          file:
+            description:
+              - Path of its image or block device.
+            type: path
+            required: true
+          format:
+            description:
+              - Format of the image.
+            type: str
+            choices: [qcow2, raw]
+            default: qcow2
   scratch_dir:
     description:
       - Directory on a local file system for the data that guests overwrite during the transfer.
@@ -127,6 +168,16 @@ EXAMPLES = r"""
       - db
   check_mode: true
   register: foreseen
+
+- name: Back up a VM that may be stopped
+  livebackup.qemu.backup:
+    receiver_url: https://backup.example.com:8440
+    session: "{{ opened.session.id }}"
+    stopped_vms:
+      - name: archive
+        disks:
+          - name: vd-a
+            file: /var/lib/libvirt/images/archive.qcow2
 
 - name: Back up a group that lives on several hypervisors
   hosts: hypervisors
@@ -240,7 +291,13 @@ error:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.livebackup.qemu.plugins.module_utils import _backup, _module, _qmp, _receiver
+from ansible_collections.livebackup.qemu.plugins.module_utils import (
+    _backup,
+    _module,
+    _qmp,
+    _receiver,
+    _stopped,
+)
 
 
 def main() -> None:
@@ -252,6 +309,7 @@ def main() -> None:
             "session": {"type": "str", "required": True},
             "host": {"type": "str"},
             "vms": {"type": "list", "elements": "str", "aliases": ["vm"]},
+            "stopped_vms": _stopped.ARGUMENTS,
             "scratch_dir": {"type": "path", "default": "/var/lib/livebackup/scratch"},
             "speed": {"type": "int", "default": 0},
             "stall_limit": {"type": "float", "default": 20.0},

@@ -95,7 +95,7 @@ def plan_host(
     :param ancestors: for each VM and disk its committed points
     """
     return [
-        _transfer(host, report.vm, disk, decide(disk, ancestors.get((report.vm, disk.disk), ())))
+        _transfer(host, report, disk, decide(disk, ancestors.get((report.vm, disk.disk), ())))
         for report in reports
         for disk in report.tracked_disks
     ]
@@ -143,13 +143,13 @@ def _changes(disk: DiskReport, parent: Ancestor) -> str:
     return f"{reason}; the disk grew from {parent.virtual_size} to {disk.virtual_size} bytes"
 
 
-def _transfer(host: str, vm: str, disk: DiskReport, decision: Decision) -> Transfer:
+def _transfer(host: str, vm: VmReport, disk: DiskReport, decision: Decision) -> Transfer:
     return Transfer(
-        vm=vm,
+        vm=vm.vm,
         disk=disk.disk,
         host=host,
         level=decision.level,
-        level_reason=decision.reason,
+        level_reason=decision.reason + ("; the VM was not running" if vm.stopped else ""),
         parent=decision.bitmap.point if decision.bitmap else None,
         virtual_size=disk.virtual_size,
         dirty_bytes=decision.bitmap.dirty_bytes if decision.bitmap else None,

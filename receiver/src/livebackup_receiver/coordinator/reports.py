@@ -62,10 +62,11 @@ class DiskReport(Model):
 
 
 class VmReport(Model):
-    """One VM with all its disks, tracked or not."""
+    """One VM with all its disks, tracked or not; ``stopped`` if it has no QEMU and its images are read."""
 
     vm: str
     running: bool
+    stopped: bool = False
     agent: AgentState
     qemu_version: str
     capabilities: list[str]
