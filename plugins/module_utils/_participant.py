@@ -104,6 +104,7 @@ class Participant:
             if answer.order == "leave":
                 return
             report = await carry_out(self, answer, report)
+            await _stopped.end_failed(self.members)
 
     async def _say(self, report: Report) -> Answer:
         if not self.window.is_open:

@@ -87,8 +87,10 @@ def _checkpoints(disk: Disk) -> dict[str, Any]:
 
 def vm_info(vm: Vm, agent: str) -> dict[str, Any]:
     """Everything the module vm_info shows of a VM."""
+    report = vm_report(vm, agent)
+    report.pop("stopped")
     return {
-        **vm_report(vm, agent),
+        **report,
         "socket": vm.socket,
         "status": vm.status,
         "session": vm.session,

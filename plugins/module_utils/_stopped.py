@@ -40,7 +40,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
     LivebackupError,
     OptionError,
 )
-from ansible_collections.livebackup.qemu.plugins.module_utils._member import Member
+from ansible_collections.livebackup.qemu.plugins.module_utils._member import Member, Members
 from ansible_collections.livebackup.qemu.plugins.module_utils._pause import NoPause
 from ansible_collections.livebackup.qemu.plugins.module_utils._qmp import Monitor
 from ansible_collections.livebackup.qemu.plugins.module_utils._receiver import Receiver
@@ -248,6 +248,13 @@ async def detach(member: Member) -> None:
     for channel in member.channels.values():
         channel.close()
     member.channels.clear()
+
+
+async def end_failed(members: Members) -> None:
+    """Give the images of VMs that were left out free at once, and not at the end of the session."""
+    for member, _error in members.failed:
+        if member.daemon:
+            await member.daemon.end()
 
 
 async def put_in_order(

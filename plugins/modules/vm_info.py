@@ -167,6 +167,10 @@ vms:
           description: Whether the image can store bitmaps, so that tracking outlives a stop of the VM.
           type: bool
           sample: true
+        grows_with_zeros:
+          description: Whether its new area reads as zeros should it grow, so that it stays incremental.
+          type: bool
+          sample: true
         granularity:
           description: Bytes per bit of its next checkpoint bitmap; V(null) if it is not tracked.
           type: int

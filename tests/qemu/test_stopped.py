@@ -231,6 +231,28 @@ def test_a_killed_daemon_costs_a_full_backup(small_vm: Machine, receiver: Receiv
     assert backups.levels(back_up(vm, receiver)) == {"vd-a": "incremental"}
 
 
+def test_a_stopped_vm_that_fails_is_left_out(make_machine: MakeMachine, receiver: ReceiverProcess) -> None:
+    running, stopped = make_machine(), make_machine(images=(Image("a"),), rounds=0)
+    for machine in (running, stopped):
+        backups.track(machine)
+    backups.back_up(running, receiver, qmp_sockets=[running.qmp, stopped.qmp])
+    stopped.write("a", pattern=4, count=24 * MIB)
+    stopped.stop()
+    session = receiver.open(policy="each")
+    participant = backups.modules.start("backup", **arguments(stopped, receiver, session, speed=MIB))
+    receiver.wait_participant(session, "transferring")
+    for daemon in daemons(stopped):
+        os.kill(daemon, signal.SIGKILL)
+    result = participant.result()
+    assert [vm["vm"] for vm in result["failed_vms"]] == [stopped.name]
+    assert [vm["vm"] for vm in result["vms"]] == [running.name]
+    result = back_up(stopped, receiver)
+    assert [set(backups.levels({"vms": [vm]}).values()) for vm in result["vms"]] == [
+        {"incremental"},
+        {"full"},
+    ]
+
+
 def test_check_mode_foresees_and_changes_nothing(small_vm: Machine, receiver: ReceiverProcess) -> None:
     vm = small_vm
     backups.track(vm)
