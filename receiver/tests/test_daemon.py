@@ -111,6 +111,34 @@ async def test_a_session_cut_off_by_a_kill_is_aborted_at_the_next_start(
     assert layers_in(config) == []
 
 
+async def test_a_kill_leaves_no_daemon_no_key_and_no_file_after_the_next_start(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setitem(os.environ, "TMPDIR", str(temporary))
+    async with receiver_process(config) as receiver:
+        await join(receiver, tmp_path)
+        assert [path.name for path in config.store.glob("run/*/keys.psk")] == ["keys.psk"]
+        daemons = await receiver.daemons()
+        await receiver.end(signal.SIGKILL)
+    async with receiver_process(config):
+        await gone(daemons)
+        assert list(config.store.glob("run/*")) == []
+        assert list(temporary.iterdir()) == []
+        assert layers_in(config) == []
+
+
+async def test_a_daemon_that_outlived_its_receiver_is_ended_by_the_next_one(config: Config) -> None:
+    directory = config.store / "run" / "livebackup-orphan"
+    directory.mkdir(parents=True)
+    with (directory / "stderr").open("wb") as stderr:
+        orphan = await asyncio.create_subprocess_exec("qemu-storage-daemon", stderr=stderr)
+    async with receiver_process(config):
+        assert await asyncio.wait_for(orphan.wait(), 10) == -signal.SIGKILL
+        assert not directory.exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_stopping_aborts_open_sessions_first(
     config: Config, tmp_path: Path, number: signal.Signals

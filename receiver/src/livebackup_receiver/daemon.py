@@ -60,6 +60,7 @@ async def open_receiver(config: Config) -> AsyncIterator[Receiver]:
     """A receiver that has recovered and can work; open sessions are aborted when the block ends."""
     store = Store(config.store)
     durable.make_directory(store.vms)
+    durable.make_directory(store.run)
     async with AsyncExitStack() as stack:
         stack.enter_context(hold_store(config.store))
         catalog = stack.enter_context(open_catalog(config.database_url))

@@ -23,6 +23,7 @@ from livebackup_receiver.errors import ExportUnknown
 from livebackup_receiver.model import Model, Moment, PointDisk, Transport
 from livebackup_receiver.storage_daemon.exports import ReadOnlyExports, read_only_exports
 from livebackup_receiver.storage_daemon.ports import PortRange
+from livebackup_receiver.store.paths import Store
 
 log = logging.getLogger(__name__)
 
@@ -70,10 +71,11 @@ class _Held:
 class LiveExports:
     """The exports that are being served; belongs to one event loop."""
 
-    def __init__(self, *, ports: PortRange, listen: str, ttl_s: float, timeout_s: float) -> None:
+    def __init__(self, *, ports: PortRange, listen: str, run: Path, ttl_s: float, timeout_s: float) -> None:
         self._ports = ports
         self._listen = listen
         self._timeout_s = timeout_s
+        self._run = run
         self._ttl_s = ttl_s
         self._held: dict[str, _Held] = {}
 
@@ -119,6 +121,7 @@ class LiveExports:
                 user=f"export-{export_id}",
                 label=f"export {export_id}",
                 timeout_s=self._timeout_s,
+                run=self._run,
             ) as served:
                 ready.set_result(self._describe(export_id, wanted, served))
                 log.info("export=%s point=%s vm=%s is served", export_id, wanted.point, wanted.vm)
@@ -175,6 +178,7 @@ async def open_exports(config: Config, ports: PortRange) -> AsyncIterator[LiveEx
     exports = LiveExports(
         ports=ports,
         listen=config.nbd_listen,
+        run=Store(config.store).run,
         ttl_s=config.export_ttl_s,
         timeout_s=config.storage_daemon_timeout_s,
     )

@@ -87,6 +87,7 @@ async def _perform(live: LiveSession, stage: Stage, watch: Watch) -> None:
         ports=stage.ports,
         listen=stage.config.nbd_listen,
         timeout_s=stage.config.storage_daemon_timeout_s,
+        run=stage.store.run,
     ) as intake:
         faultpoints.reached("session.intake-open")
         with _reporting(live):

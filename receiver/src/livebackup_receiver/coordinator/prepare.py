@@ -10,7 +10,7 @@ from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.points import disk_points
 from livebackup_receiver.coordinator.orders import Plan, PlannedDisk, PlannedVm
 from livebackup_receiver.coordinator.plan import Ancestor, plan_host
-from livebackup_receiver.coordinator.recovery import sweep
+from livebackup_receiver.coordinator.recovery import remove_leftovers
 from livebackup_receiver.coordinator.reports import VmReport
 from livebackup_receiver.model import Session, Transfer, Transport
 from livebackup_receiver.storage_daemon.layers import NewLayer
@@ -56,7 +56,7 @@ def make_directories(catalog: Catalog, store: Store, transfers: Sequence[Transfe
     directories = [store.disk(each.vm, each.disk).path for each in transfers]
     for directory in directories:
         durable.make_directory(directory)
-    sweep(catalog, store, directories)
+    remove_leftovers(catalog, store, directories)
 
 
 def new_layers(store: Store, point: str, transfers: Sequence[Transfer]) -> dict[tuple[str, str], NewLayer]:

@@ -21,6 +21,7 @@ from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.sessions import list_sessions, save_session, uncommitted_ids
 from livebackup_receiver.coordinator import transitions
 from livebackup_receiver.model import Session, SessionState
+from livebackup_receiver.storage_daemon.leftovers import sweep
 from livebackup_receiver.store import durable
 from livebackup_receiver.store.durable import TEMPORARY_SUFFIX
 from livebackup_receiver.store.paths import PARTIAL_SUFFIX, Store
@@ -29,19 +30,22 @@ log = logging.getLogger(__name__)
 
 
 def recover(catalog: Catalog, store: Store, *, now: datetime) -> None:
-    """Abort the sessions found open and remove the files of all that are not committed."""
+    """End what is left of storage daemons, abort the sessions found open, and remove the files of all that
+    are not committed.
+    """
     faultpoints.reached("receiver.recovering")
+    sweep(store.run)
     with catalog.write() as db:
         for session in list_sessions(db, ended=False, limit=10_000):
             interrupt(session, now=now)
             save_session(db, session)
             log.warning("session %s: %s", session.id, session.reason)
     faultpoints.reached("receiver.sessions-interrupted")
-    sweep(catalog, store, [disk.path for dummy, dummy, disk in store.disks()])
+    remove_leftovers(catalog, store, [disk.path for dummy, dummy, disk in store.disks()])
     faultpoints.reached("receiver.leftovers-removed")
 
 
-def sweep(catalog: Catalog, store: Store, directories: Iterable[Path]) -> None:
+def remove_leftovers(catalog: Catalog, store: Store, directories: Iterable[Path]) -> None:
     """Remove from directories of disks, which no session uses, what certainly belongs to no point."""
     with catalog.read() as db:
         uncommitted = uncommitted_ids(db)

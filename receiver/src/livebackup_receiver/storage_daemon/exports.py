@@ -106,6 +106,7 @@ async def read_only_exports(
     user: str,
     label: str,
     timeout_s: float = COMMAND_TIMEOUT_S,
+    run: Path | None = None,
 ) -> AsyncIterator[ReadOnlyExports]:
     """Serve sealed layers, each with its chain, for reading until the block ends.
 
@@ -113,10 +114,11 @@ async def read_only_exports(
     :param user: the name of the key, such as "export-01J..."
     :param label: whose exports they are, for messages: "export 01J..."
     :param timeout_s: how long the daemon may take for a command
+    :param run: where the daemon's private directory is made; see ``storage_daemon``
     :raise StorageDaemonFailed: a layer cannot be opened or served
     """
     async with AsyncExitStack() as stack:
-        daemon = await stack.enter_async_context(storage_daemon(label, timeout_s=timeout_s))
+        daemon = await stack.enter_async_context(storage_daemon(label, timeout_s=timeout_s, run=run))
         server = await stack.enter_async_context(export_server(daemon, ports=ports, listen=listen, user=user))
         exports = ReadOnlyExports(server.transport, daemon)
         for number, (key, path) in enumerate(files.items()):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 from livebackup_receiver.errors import CommandFailed, CommandTimedOut
 from livebackup_receiver.model import Transport
@@ -75,15 +76,19 @@ async def open_intake(
     ports: PortRange,
     listen: str,
     timeout_s: float = COMMAND_TIMEOUT_S,
+    run: Path | None = None,
 ) -> AsyncIterator[Intake]:
     """The intake of one session; if it was not closed when the block ends, it is killed.
 
     :param layers: the new layer of each (VM, disk)
     :param timeout_s: how long the daemon may take for a command
+    :param run: where the daemon's private directory is made; see ``storage_daemon``
     :raise StorageDaemonFailed: the daemon, a layer or an export cannot be made
     """
     async with AsyncExitStack() as stack:
-        daemon = await stack.enter_async_context(storage_daemon(f"session {session}", timeout_s=timeout_s))
+        daemon = await stack.enter_async_context(
+            storage_daemon(f"session {session}", timeout_s=timeout_s, run=run)
+        )
         server = await stack.enter_async_context(
             export_server(daemon, ports=ports, listen=listen, user=f"session-{session}")
         )

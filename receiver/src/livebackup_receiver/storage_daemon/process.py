@@ -139,14 +139,18 @@ class StorageDaemon:
 
 
 @asynccontextmanager
-async def storage_daemon(label: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> AsyncIterator[StorageDaemon]:
+async def storage_daemon(
+    label: str, *, timeout_s: float = COMMAND_TIMEOUT_S, run: Path | None = None
+) -> AsyncIterator[StorageDaemon]:
     """A qemu-storage-daemon of one's own; killed, if it has not quit, when the block ends.
 
     :param label: whose it is, for messages: "session 01J..."
     :param timeout_s: how long it may take for a command
+    :param run: where its private directory is made, to be swept at the next start; None: the system's
+        temporary directory
     :raise StorageDaemonFailed: it cannot be started
     """
-    with tempfile.TemporaryDirectory(prefix="livebackup-") as directory:
+    with tempfile.TemporaryDirectory(prefix="livebackup-", dir=run) as directory:
         daemon = await _start(label, Path(directory), timeout_s)
         try:
             daemon.reached("started")

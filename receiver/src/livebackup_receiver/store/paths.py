@@ -72,6 +72,11 @@ class Store:
     def vms(self) -> Path:
         return self.root / "vms"
 
+    @property
+    def run(self) -> Path:
+        """Where storage daemons have their private directories, with keys in them; empty at rest."""
+        return self.root / "run"
+
     def disk(self, vm: str, disk: str) -> DiskDirectory:
         """:raise NameInvalid: a name is not safe as a directory"""
         return DiskDirectory(self.vms / check_name("VM", vm) / check_name("disk", disk))
