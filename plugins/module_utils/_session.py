@@ -32,6 +32,9 @@ def opening(params: dict[str, Any]) -> dict[str, Any]:
         "policy": params["policy"],
         "consistency": params["consistency"],
         "hosts": params["hosts"],
+        "required_vms": params["required_vms"],
+        "min_vms": params["min_vms"],
+        "forget_vms": params["forget_vms"],
         "join_timeout_s": params["join_timeout"],
         "stop_budget_s": params["stop_budget"],
     }

@@ -85,7 +85,7 @@ points:
       type: str
       sample: nightly
     complete:
-      description: Whether it holds every VM of its session.
+      description: Whether it holds every VM of its group.
       type: bool
       sample: true
     consistency:
@@ -100,6 +100,11 @@ points:
       description: When it was committed.
       type: str
       sample: "2026-11-19T02:04:31.020Z"
+    missing:
+      description: The VMs that it lacks, each with the host it was on and the reason.
+      type: list
+      elements: dict
+      sample: []
     vms:
       description: What it holds.
       type: list

@@ -83,6 +83,29 @@ options:
       - crash
       - filesystem
     default: crash
+  required_vms:
+    description:
+      - Names of VMs that must be in the restore point. If one of them does not come, or fails later, the session
+        is aborted, with O(policy=each) too.
+    type: list
+    elements: str
+    default: []
+  min_vms:
+    description:
+      - With fewer VMs than this the session is aborted, with O(policy=each) too.
+    type: int
+    default: 0
+  forget_vms:
+    description:
+      - Names, or shell patterns of names, of VMs that have left the group.
+      - The VMs of the group's newest restore point are expected again. If one of them does not come, the session is
+        aborted, or with O(policy=each) the restore point says that it is missing. A VM that is named here may stay
+        away. One that has moved to another host of the group is not missing.
+      - Once a session has been committed with it, this need not be given again. A VM that comes although it is
+        named here is backed up.
+    type: list
+    elements: str
+    default: []
   join_timeout:
     description:
       - Seconds within which all hosts must join.
@@ -127,6 +150,7 @@ EXAMPLES = r"""
     group: nightly
     hosts: "{{ groups['hypervisors'] }}"
     consistency: filesystem
+    forget_vms: [shop-test]
     wait: 600
   register: opened
 
@@ -192,6 +216,26 @@ session:
       type: list
       elements: str
       sample: [hv1, hv2]
+    required_vms:
+      description: Names of the VMs that must be in the restore point.
+      type: list
+      elements: str
+      sample: [db]
+    min_vms:
+      description: How many VMs must be in the restore point.
+      type: int
+      sample: 0
+    forget_vms:
+      description: Names, or patterns of names, of VMs that may stay away.
+      type: list
+      elements: str
+      sample: []
+    missing:
+      description: VMs of the group's newest restore point that did not come, each with the host it was on and the
+        reason.
+      type: list
+      elements: dict
+      sample: []
     participants:
       description: State of each host that has joined.
       type: list
@@ -225,6 +269,9 @@ def main() -> None:
             "hosts": {"type": "list", "elements": "str"},
             "policy": {"type": "str", "choices": ["all", "each"], "default": "all"},
             "consistency": {"type": "str", "choices": ["crash", "filesystem"], "default": "crash"},
+            "required_vms": {"type": "list", "elements": "str", "default": []},
+            "min_vms": {"type": "int", "default": 0},
+            "forget_vms": {"type": "list", "elements": "str", "default": []},
             "join_timeout": {"type": "int", "default": 60},
             "stop_budget": {"type": "float", "default": 5.0},
             "wait": {"type": "int", "default": 0},

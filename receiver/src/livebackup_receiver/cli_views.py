@@ -143,12 +143,17 @@ class RestoreProgress:
         self._progress.update(self._bars[name], completed=done)
 
 
+def _lack(point: Point) -> str:
+    missing = ", ".join(each.vm for each in point.missing)
+    return f"incomplete, without {missing}" if missing else "incomplete"
+
+
 def _point_cells(point: Point) -> list[str]:
     disks = [disk for vm in point.vms for disk in vm.disks]
     full = sum(disk.level is Level.FULL for disk in disks)
     return [
         point.id,
-        point.group if point.complete else f"{point.group} (incomplete)",
+        point.group if point.complete else f"{point.group} ({_lack(point)})",
         f"{point.cut_at:%Y-%m-%d %H:%M:%S}",
         ", ".join(vm.vm for vm in point.vms),
         point.consistency,

@@ -142,8 +142,20 @@ class Transfer(Model):
     state: TransferState = TransferState.PLANNED
 
 
+class MissingVm(Model):
+    """A VM that a point lacks; ``host`` is where it was last."""
+
+    vm: str
+    host: str
+    reason: str
+
+
 class Session(Model):
-    """One run of a group's backup; ``disks`` is empty until it is planned."""
+    """One run of a group's backup; ``disks`` is empty until it is planned.
+
+    ``missing`` are the VMs of the group's newest point that did not come; ``forget_vms`` names, or patterns
+    of names, of those that need not come any more.
+    """
 
     id: str
     group: str
@@ -154,6 +166,10 @@ class Session(Model):
     opened_at: Moment
     ended_at: Moment | None = None
     hosts: list[str]
+    required_vms: list[str] = []
+    min_vms: int = 0
+    forget_vms: list[str] = []
+    missing: list[MissingVm] = []
     participants: list[Participant] = []
     disks: list[Transfer] = []
     transitions: list[Transition] = []
@@ -184,7 +200,10 @@ class PointVm(Model):
 
 
 class Point(Model):
-    """What a committed session leaves: one image per disk, all of the same cut."""
+    """What a committed session leaves: one image per disk, all of the same cut.
+
+    One that lacks VMs of its group is not complete, and ``missing`` names them.
+    """
 
     id: str
     group: str
@@ -193,6 +212,7 @@ class Point(Model):
     cut_at: Moment
     committed_at: Moment
     vms: list[PointVm]
+    missing: list[MissingVm] = []
 
 
 class Group(Model):

@@ -31,7 +31,7 @@ class DiskPoint:
 def add_point(db: Database, point: Point) -> None:
     """Record a committed point."""
     ensure_group(db, point.group, now=point.committed_at)
-    db.add(PointRow(**point.model_dump(exclude={"vms"})))
+    db.add(PointRow(**point.model_dump(exclude={"vms", "missing"}), missing=point.missing))
     db.flush()
     for vm in point.vms:
         db.add(PointVmRow(point_id=point.id, **vm.model_dump(exclude={"disks"})))
@@ -76,6 +76,15 @@ def require_vm(db: Database, vm: str) -> None:
         raise VmUnknown(vm)
 
 
+def group_members(db: Database, group: str) -> dict[str, str]:
+    """The VMs in a group's newest point, and those missing in it, each with the host it was on last."""
+    newest = db.scalar(select(PointRow).where(PointRow.group == group).order_by(PointRow.id.desc()).limit(1))
+    if newest is None:
+        return {}
+    there = db.execute(select(PointVmRow.vm, PointVmRow.host).where(PointVmRow.point_id == newest.id))
+    return {each.vm: each.host for each in newest.missing} | {row.vm: row.host for row in there}
+
+
 def disk_points(db: Database, vm: str, disk: str) -> list[DiskPoint]:
     """Every committed point of a disk, newest first."""
     query = select(PointDiskRow).where(PointDiskRow.vm == vm, PointDiskRow.disk == disk)
@@ -112,6 +121,7 @@ def _point(row: PointRow) -> Point:
         cut_at=row.cut_at,
         committed_at=row.committed_at,
         vms=[_vm(vm) for vm in row.vms],
+        missing=row.missing,
     )
 
 

@@ -9,10 +9,13 @@ Points do not refer to sessions, because a catalog rebuilt from manifests has po
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import BigInteger, DateTime, Dialect, ForeignKey, ForeignKeyConstraint, MetaData, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import JSON, TypeDecorator
+
+from livebackup_receiver.model import MissingVm
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -30,6 +33,19 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
+class MissingVms(TypeDecorator[list[MissingVm]]):
+    """VMs that a point lacks, as a JSON list."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: list[MissingVm] | None, dialect: Dialect) -> Any:
+        return [each.model_dump() for each in value or ()]
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> list[MissingVm]:
+        return [MissingVm(**each) for each in value or ()]
+
+
 class Table(DeclarativeBase):
     """Base of all tables; constraint names are fixed so that migrations can name them."""
 
@@ -41,7 +57,12 @@ class Table(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {datetime: UtcDateTime, int: BigInteger, list[str]: JSON}  # noqa: RUF012
+    type_annotation_map = {  # noqa: RUF012
+        datetime: UtcDateTime,
+        int: BigInteger,
+        list[str]: JSON,
+        list[MissingVm]: MissingVms,
+    }
 
 
 class GroupRow(Table):
@@ -63,6 +84,10 @@ class SessionRow(Table):
     opened_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     hosts: Mapped[list[str]]
+    required_vms: Mapped[list[str]]
+    min_vms: Mapped[int]
+    forget_vms: Mapped[list[str]]
+    missing: Mapped[list[MissingVm]]
 
     participants: Mapped[list[ParticipantRow]] = relationship(
         order_by="ParticipantRow.host", cascade="all, delete-orphan"
@@ -130,6 +155,7 @@ class PointRow(Table):
     consistency: Mapped[str]
     cut_at: Mapped[datetime]
     committed_at: Mapped[datetime]
+    missing: Mapped[list[MissingVm]]
 
     vms: Mapped[list[PointVmRow]] = relationship(order_by="PointVmRow.vm", cascade="all, delete-orphan")
 

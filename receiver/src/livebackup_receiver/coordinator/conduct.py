@@ -22,7 +22,7 @@ from livebackup_receiver.catalog.journal import Journal
 from livebackup_receiver.clock import now
 from livebackup_receiver.completion import complete_in_thread
 from livebackup_receiver.config import Config
-from livebackup_receiver.coordinator import prepare, transitions
+from livebackup_receiver.coordinator import membership, prepare, transitions
 from livebackup_receiver.coordinator.receipt import receipt_of
 from livebackup_receiver.coordinator.seal import seal
 from livebackup_receiver.coordinator.session import LiveSession
@@ -108,6 +108,7 @@ async def _receive(live: LiveSession, stage: Stage, watch: Watch, intake: Intake
         intake.daemon.reached("transferred")
     finally:
         guard.cancel()
+    membership.require(live.record)
     receipt = receipt_of(live.record)
     if not receipt.transfers:
         raise NobodyLeft(live.record.id, "every VM was left out")
@@ -128,13 +129,17 @@ async def _plan(live: LiveSession, stage: Stage, watch: Watch) -> None:
     """Decide the levels, and whether there is room."""
     reports = {each.host: live.reports[each.host] for each in live.present}
     ancestors = await asyncio.to_thread(prepare.find_ancestors, stage.catalog, stage.store, reports)
+    expected = await asyncio.to_thread(prepare.find_members, stage.catalog, live.record.group)
     transfers = prepare.plan_session(reports, ancestors)
     watch.require_room(prepare.needed_bytes(transfers, reports))
     async with live.changed:
         # A host may have failed while the catalog was read.
         present = {each.host for each in live.present}
         transitions.planned(live.record, [each for each in transfers if each.host in present], now=now())
+        coming = {each.vm for each in transfers}
+        transitions.missing(live.record, membership.absent(live.record, expected, coming), now=now())
         live.announce(entered=True)
+        membership.require(live.record)
     await complete_in_thread(prepare.make_directories, stage.catalog, stage.store, live.record.disks)
 
 

@@ -21,16 +21,26 @@ def _distinct(hosts: list[str]) -> list[str]:
 
 GroupName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
 HostName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._:-]{0,254}$")]
+VmName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
+# Shell patterns, so that the VMs of a host or a project can leave together.
+VmPattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.*?\[\]!-]{1,100}$")]
 Hosts = Annotated[list[HostName], Field(min_length=1), AfterValidator(_distinct)]
 
 
 class Opening(Model):
-    """What is backed up, by whom and how; times in seconds, ``join_timeout_s`` null: as configured."""
+    """What is backed up, by whom and how; times in seconds, ``join_timeout_s`` null: as configured.
+
+    ``required_vms`` must be in the point whatever the policy, and at least ``min_vms`` of any name. VMs of
+    the group's newest point are expected again, except those that match a pattern of ``forget_vms``.
+    """
 
     group: GroupName
     policy: Policy = Policy.ALL
     consistency: Consistency = Consistency.CRASH
     hosts: Hosts
+    required_vms: list[VmName] = Field(default_factory=list)
+    min_vms: Annotated[int, Field(ge=0)] = 0
+    forget_vms: list[VmPattern] = Field(default_factory=list)
     join_timeout_s: Annotated[float, Field(gt=0, le=86400)] | None = None
     stop_budget_s: Annotated[float, Field(gt=0, le=60)] = 5.0
 
@@ -45,6 +55,9 @@ def session_of(opening: Opening, session_id: str, *, now: datetime) -> Session:
         state=SessionState.JOINING,
         opened_at=now,
         hosts=opening.hosts,
+        required_vms=sorted(set(opening.required_vms)),
+        min_vms=opening.min_vms,
+        forget_vms=opening.forget_vms,
     )
     transitions.opened(session)
     return session

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from livebackup_receiver.catalog.engine import Catalog
-from livebackup_receiver.catalog.points import disk_points
+from livebackup_receiver.catalog.points import disk_points, group_members
 from livebackup_receiver.coordinator.orders import Plan, PlannedDisk, PlannedVm
 from livebackup_receiver.coordinator.plan import Ancestor, plan_host
 from livebackup_receiver.coordinator.recovery import remove_leftovers
@@ -33,6 +33,12 @@ def find_ancestors(catalog: Catalog, store: Store, reports: Reports) -> Ancestor
             for vm in vms
             for disk in vm.tracked_disks
         }
+
+
+def find_members(catalog: Catalog, group: str) -> dict[str, str]:
+    """The VMs that are expected of a group, each with the host it was on; reads the catalog."""
+    with catalog.read() as db:
+        return group_members(db, group)
 
 
 def plan_session(reports: Reports, ancestors: Ancestors) -> list[Transfer]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from livebackup_receiver.model import Consistency, Session, SessionState, Transfer, TransferState
+from livebackup_receiver.coordinator.membership import lacking
+from livebackup_receiver.model import Consistency, MissingVm, Session, SessionState, Transfer, TransferState
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Receipt:
     transfers: tuple[Transfer, ...]
     cut_at: datetime
     complete: bool
+    missing: tuple[MissingVm, ...] = ()
 
     def consistency_of(self, transfer: Transfer) -> Consistency:
         """What the guest had done for the cut; nothing, if its participant did not say."""
@@ -28,13 +30,16 @@ class Receipt:
 def receipt_of(session: Session) -> Receipt:
     """The receipt of a session whose participants have transferred everything."""
     received = tuple(disk for disk in session.disks if disk.state is TransferState.TRANSFERRED)
+    missing = tuple(lacking(session))
     return Receipt(
         session=session.id,
         group=session.group,
         transfers=received,
         cut_at=cut_at(session),
         complete=len(received) == len(session.disks)
-        and {disk.host for disk in received} == set(session.hosts),
+        and {disk.host for disk in received} == set(session.hosts)
+        and not missing,
+        missing=missing,
     )
 
 

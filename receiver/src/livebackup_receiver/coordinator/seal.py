@@ -85,6 +85,7 @@ def manifest_of(transfer: Transfer, layer: SealedLayer, receipt: Receipt, *, now
         sent_bytes=transfer.sent_bytes,
         digest=layer.digest,
         members=[Member(vm=each.vm, disk=each.disk) for each in receipt.transfers],
+        missing=list(receipt.missing),
     )
 
 

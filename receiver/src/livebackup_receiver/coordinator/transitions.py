@@ -10,6 +10,7 @@ from datetime import datetime
 from livebackup_receiver.coordinator import states
 from livebackup_receiver.coordinator.states import advance
 from livebackup_receiver.model import (
+    MissingVm,
     Participant,
     ParticipantState,
     Session,
@@ -20,6 +21,7 @@ from livebackup_receiver.model import (
 )
 
 SESSION = "session"
+MISSING = "missing"
 
 
 def opened(session: Session) -> None:
@@ -83,6 +85,13 @@ def fail(session: Session, host: str, *, now: datetime, reason: str) -> None:
     if participant and ParticipantState.FAILED in states.PARTICIPANT[participant.state]:
         move(session, participant, ParticipantState.FAILED, now=now, reason=reason)
         fail_transfers((disk for disk in session.disks if disk.host == host), session, now=now, reason=reason)
+
+
+def missing(session: Session, vms: Iterable[MissingVm], *, now: datetime) -> None:
+    """VMs of the group have not come."""
+    session.missing = list(vms)
+    for each in session.missing:
+        _note(session, each.vm, None, MISSING, now, each.reason)
 
 
 def planned(session: Session, transfers: Iterable[Transfer], *, now: datetime) -> None:

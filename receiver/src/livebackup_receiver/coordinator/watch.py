@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from livebackup_receiver.coordinator import membership
 from livebackup_receiver.coordinator.attendance import NEEDED
 from livebackup_receiver.coordinator.session import LiveSession
 from livebackup_receiver.errors import (
@@ -50,6 +51,7 @@ class Watch:
         :raise JoinTimedOut: a host has not joined in time, and the policy is ``all``
         :raise ParticipantSilent: a participant is silent, and the policy is ``all``
         :raise StoreFull: the session has used up the store's room
+        :raise SessionAborted: a VM that the point needs is not there any more
         """
         if self._live.record.state is SessionState.JOINING:
             self._look_for_missing()
@@ -57,6 +59,7 @@ class Watch:
             self._listen_to(participant)
         if self._live.record.state is SessionState.TRANSFERRING:
             self.require_room(0)
+        membership.require(self._live.record)
 
     def require_room(self, need_bytes: int) -> None:
         """Ask whether the store can take so many bytes beside what others are still to store.

@@ -49,6 +49,9 @@ ReceiverError                      500  exit 1
    |- ParticipantSilent
    |- ParticipantFailed
    |- NobodyLeft
+   |- RequiredVmMissing
+   |- TooFewVms
+   |- VmMissing
    |- AbortRequested
    `- SessionInterrupted
 
@@ -66,8 +69,11 @@ from livebackup_receiver.errors.aborts import (
     NobodyLeft,
     ParticipantFailed,
     ParticipantSilent,
+    RequiredVmMissing,
     SessionAborted,
     SessionInterrupted,
+    TooFewVms,
+    VmMissing,
 )
 from livebackup_receiver.errors.access import (
     RoleDenied,
@@ -152,6 +158,7 @@ __all__ = [
     "PointUnknown",
     "ReceiverError",
     "Refused",
+    "RequiredVmMissing",
     "RoleDenied",
     "RouteUnknown",
     "SessionAborted",
@@ -170,8 +177,10 @@ __all__ = [
     "TokenExists",
     "TokenInvalid",
     "TokenUnknown",
+    "TooFewVms",
     "TransitionRefused",
     "Unknown",
     "VmBusy",
+    "VmMissing",
     "VmUnknown",
 ]

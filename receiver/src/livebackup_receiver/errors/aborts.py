@@ -58,6 +58,35 @@ class NobodyLeft(SessionAborted):
 
 
 @dataclass(eq=False)
+class RequiredVmMissing(SessionAborted):
+    vms: str
+    problem: str
+    code = "required-vm-missing"
+    cause_template = "required and not there: VM {e.vms} ({e.problem})"
+    remedy_template = (
+        "start it and see to its host, or take it out of required_vms, then run the backup again"
+    )
+
+
+@dataclass(eq=False)
+class TooFewVms(SessionAborted):
+    found: int
+    needed: int
+    code = "too-few-vms"
+    cause_template = "only {e.found} VMs are there and min_vms asks for {e.needed}"
+    remedy_template = "look why the others are not, or lower min_vms, then run the backup again"
+
+
+@dataclass(eq=False)
+class VmMissing(SessionAborted):
+    vms: str
+    problem: str
+    code = "vm-missing"
+    cause_template = "in the group's newest point but not there now: VM {e.vms} ({e.problem})"
+    remedy_template = "start it and run the backup again, or name it in forget_vms if it has left the group"
+
+
+@dataclass(eq=False)
 class AbortRequested(SessionAborted):
     problem: str
     code = "abort-requested"

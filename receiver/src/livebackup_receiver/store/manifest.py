@@ -9,10 +9,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from livebackup_receiver.errors import ManifestInvalid
-from livebackup_receiver.model import Consistency, Level, Model, Moment, Point, PointDisk, PointVm
+from livebackup_receiver.model import Consistency, Level, MissingVm, Model, Moment, Point, PointDisk, PointVm
 from livebackup_receiver.store import durable
 from livebackup_receiver.store.paths import Store
 
@@ -50,6 +50,7 @@ class Manifest(Model):
     sent_bytes: int
     digest: str
     members: list[Member]
+    missing: list[MissingVm] = Field(default_factory=list)
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
@@ -85,6 +86,7 @@ def point_of(manifests: list[Manifest], store: Store, *, committed_at: datetime)
         cut_at=first.cut_at,
         committed_at=committed_at,
         vms=vms,
+        missing=first.missing,
     )
 
 

@@ -25,6 +25,7 @@ MOODS = {
     "sealed": "ok",
     "warning": "warn",
     "incomplete": "warn",
+    "missing": "warn",
     "failed": "bad",
     "aborted": "bad",
     "waiting": "idle",

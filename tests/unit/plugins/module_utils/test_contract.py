@@ -84,6 +84,9 @@ def test_opening_a_session(example: Any) -> None:
         "policy": "all",
         "consistency": "crash",
         "hosts": ["h"],
+        "required_vms": [],
+        "min_vms": 0,
+        "forget_vms": [],
         "join_timeout": 60,
         "stop_budget": 5.0,
     }
