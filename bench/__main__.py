@@ -9,10 +9,13 @@ from collections.abc import Callable
 import typer
 from rich.console import Console
 
-from bench import ingest
+from bench import coordination, ingest
 from bench.report import Report
 
-SECTIONS: dict[str, Callable[[], Report]] = {"ingest": ingest.run}
+SECTIONS: dict[str, Callable[[], Report]] = {
+    "ingest": ingest.run,
+    "coordination": coordination.run,
+}
 
 
 def main(section: str = typer.Argument(help=f"One of: {', '.join(SECTIONS)}")) -> None:

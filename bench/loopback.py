@@ -34,6 +34,7 @@ class Receiver:
 
     folder: Path
     url: str
+    pid: int = 0
 
     @property
     def store(self) -> Path:
@@ -69,7 +70,7 @@ def receiver(folder: Path) -> Iterator[Receiver]:
     with (folder / "receiver.log").open("wb") as log:
         process = subprocess.Popen([*command, "serve", "--config", config], stdout=log, stderr=log)
     try:
-        running = Receiver(folder, f"https://127.0.0.1:{port}")
+        running = Receiver(folder, f"https://127.0.0.1:{port}", process.pid)
         _wait_until_it_answers(running, process)
         made = subprocess.run(
             [*command, "token", "create", "--name=bench", "--role=backup", "--json", "--config", config],

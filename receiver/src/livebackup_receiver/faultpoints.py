@@ -70,13 +70,12 @@ POINTS: Mapping[str, str] = {
     "receiver.leftovers-removed": RESTART,
     "storage-daemon.started": RUN,
     "storage-daemon.listening": RUN,
-    "storage-daemon.layer-created": RUN,
-    "storage-daemon.layer-exported": RUN,
-    "storage-daemon.ready": RUN,
+    "storage-daemon.layers-created": RUN,
+    "storage-daemon.layers-exported": RUN,
     "storage-daemon.transferring": RUN,
     "storage-daemon.transferred": RUN,
-    "storage-daemon.flushed": RUN,
     "storage-daemon.exports-closed": RUN,
+    "storage-daemon.flushed": RUN,
     "storage-daemon.layers-closed": RUN,
 }
 

@@ -174,6 +174,16 @@ class Session(Model):
     disks: list[Transfer] = []
     transitions: list[Transition] = []
 
+    def snapshot(self) -> Session:
+        """A copy that later changes do not reach; transitions never change, so they are shared."""
+        return self.model_copy(
+            update={
+                "participants": [each.model_copy() for each in self.participants],
+                "disks": [each.model_copy() for each in self.disks],
+                "transitions": list(self.transitions),
+            }
+        )
+
 
 class PointDisk(Model):
     """One disk of a point; ``layer`` is relative to the store, ``digest`` is of the layer file."""

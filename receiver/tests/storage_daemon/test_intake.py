@@ -7,6 +7,7 @@ import os
 import signal
 import stat
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ import pytest
 from nbd_client import qemu_io
 from two_hosts import daemons
 
-from livebackup_receiver.errors import StorageDaemonFailed
+from livebackup_receiver.errors import CommandFailed, StorageDaemonFailed
 from livebackup_receiver.storage_daemon.credentials import key_file
+from livebackup_receiver.storage_daemon.exports import export_server
 from livebackup_receiver.storage_daemon.intake import Intake, open_intake
-from livebackup_receiver.storage_daemon.layers import NewLayer
+from livebackup_receiver.storage_daemon.layers import NewLayer, flush_layers
 from livebackup_receiver.storage_daemon.ports import PortRange
+from livebackup_receiver.storage_daemon.process import storage_daemon
 from livebackup_receiver.store.integrity import check_layer
 from livebackup_receiver.subprocesses import run
 
@@ -100,8 +103,48 @@ async def test_a_flush_that_hangs_is_given_up(intake: Intake) -> None:
 
 async def test_a_flush_proves_nothing_without_its_daemon(intake: Intake) -> None:
     os.kill(intake.daemon.process.pid, signal.SIGKILL)
-    with pytest.raises(StorageDaemonFailed, match="could not flush its layers: nbd"):
+    with pytest.raises(StorageDaemonFailed, match="could not flush its layers"):
         await intake.flush([KEY], timeout_s=30)
+
+
+async def test_a_disk_that_fails_at_the_flush_is_noticed(tmp_path: Path) -> None:
+    """What was written is in no cache that a closed node would empty in silence."""
+    layer = NewLayer(tmp_path / "layer.partial", SIZE, None)
+    await run(["qemu-img", "create", "-f", "qcow2", str(layer.path), str(SIZE)], timeout_s=20)
+    broken = {
+        "driver": "blkdebug",
+        "node-name": "layer-0-file",
+        "image": {"driver": "file", "filename": str(layer.path)},
+        "inject-error": [{"event": "none", "iotype": "flush", "errno": 5}],
+    }
+    async with storage_daemon("session 1") as daemon:
+        await daemon.execute("blockdev-add", {"driver": "qcow2", "node-name": "layer-0", "file": broken})
+        ports = PortRange(range(21300, 21399))
+        async with export_server(daemon, ports=ports, listen="127.0.0.1", user="test") as server:
+            with suppress(CommandFailed):
+                name = await server.add("layer-0", writable=True)
+                await qemu_io(server.transport, name, "write -P 5 1M 1M")
+            await server.close()
+            with pytest.raises(StorageDaemonFailed, match="Input/output error"):
+                await flush_layers(daemon, {"layer-0": layer}, timeout_s=30)
+
+
+async def test_layers_of_one_kind_are_made_as_copies(tmp_path: Path) -> None:
+    parent = tmp_path / "parent.qcow2"
+    await fill(NewLayer(parent, SIZE, None), "write -P 5 0 1M")
+    layers = {
+        ("db", f"vd-{number}"): NewLayer(tmp_path / f"{number}.partial", SIZE, parent) for number in range(3)
+    }
+    ports = PortRange(range(21300, 21399))
+    async with open_intake(layers, session="1", ports=ports, listen="127.0.0.1") as intake:
+        for number, key in enumerate(layers):
+            await qemu_io(intake.transport, intake.names[key], f"write -P {number + 10} 0 64k")
+        await intake.flush(list(layers), timeout_s=30)
+        await intake.close()
+    for number, layer in enumerate(layers.values()):
+        assert await check_layer(layer.path) == 0
+        read = ["-c", f"read -P {number + 10} 0 64k", "-c", "read -P 5 64k 64k"]
+        await run(["qemu-io", "-r", "-f", "qcow2", *read, str(layer.path)], timeout_s=20)
 
 
 async def test_a_missing_parent_is_an_error(tmp_path: Path) -> None:

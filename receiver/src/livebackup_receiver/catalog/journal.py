@@ -26,6 +26,7 @@ from livebackup_receiver.model import Point, Session
 log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
+REST_S = 0.25
 CLOSE_S = 10.0
 # A database may be restarted meanwhile; the data of the session is safe on the disk.
 COMMIT_PATIENCE_S = 120.0
@@ -38,6 +39,7 @@ class Journal:
         self._catalog = catalog
         self._noted: dict[str, Session] = {}
         self._work = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
         self._quiet = 0
@@ -66,10 +68,13 @@ class Journal:
         """Wait until every note is durable."""
         self._urgent += 1
         self._work.set()
+        self._hurry.set()
         try:
             await self._settled.wait()
         finally:
             self._urgent -= 1
+            if not self._urgent:
+                self._hurry.clear()
 
     async def commit(self, session: Session, point: Point) -> None:
         """Write the commit record: the session as committed, and its point, in one transaction.
@@ -98,11 +103,18 @@ class Journal:
             await self._work.wait()
             self._work.clear()
             await self._write_all()
+            await self._rest()
+
+    async def _rest(self) -> None:
+        """Let notes gather, unless someone waits for them: each write takes all disks of its sessions."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REST_S):
+                await self._hurry.wait()
 
     async def _write_all(self) -> None:
         while self._noted and (self._urgent or not self._quiet):
             batch, self._noted = self._noted, {}
-            copies = [session.model_copy(deep=True) for session in batch.values()]
+            copies = [session.snapshot() for session in batch.values()]
             try:
                 await asyncio.to_thread(self._write, copies)
             except Exception:

@@ -4,15 +4,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session as Database
 
 from livebackup_receiver.catalog.groups import ensure_group, require_group
 from livebackup_receiver.catalog.schema import PointDiskRow, PointRow, PointVmRow
 from livebackup_receiver.errors import DiskUnknown, PointUnknown, VmUnknown
 from livebackup_receiver.model import Consistency, Level, Point, PointDisk, PointVm
+
+# SQLite takes so many parameters in any version.
+VMS_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,12 @@ def add_point(db: Database, point: Point) -> None:
     ensure_group(db, point.group, now=point.committed_at)
     db.add(PointRow(**point.model_dump(exclude={"vms", "missing"}), missing=point.missing))
     db.flush()
-    for vm in point.vms:
-        db.add(PointVmRow(point_id=point.id, **vm.model_dump(exclude={"disks"})))
-        db.flush()
-        db.add_all(PointDiskRow(point_id=point.id, vm=vm.vm, **disk.model_dump()) for disk in vm.disks)
-    db.flush()
+    vms = [{"point_id": point.id, **vm.model_dump(exclude={"disks"})} for vm in point.vms]
+    disks = [
+        {"point_id": point.id, "vm": vm.vm, **disk.model_dump()} for vm in point.vms for disk in vm.disks
+    ]
+    db.execute(insert(PointVmRow), vms)
+    db.execute(insert(PointDiskRow), disks)
 
 
 def has_point(db: Database, point_id: str) -> bool:
@@ -89,6 +94,18 @@ def disk_points(db: Database, vm: str, disk: str) -> list[DiskPoint]:
     """Every committed point of a disk, newest first."""
     query = select(PointDiskRow).where(PointDiskRow.vm == vm, PointDiskRow.disk == disk)
     return [_disk_point(row) for row in db.scalars(query.order_by(PointDiskRow.point_id.desc()))]
+
+
+def points_of_vms(db: Database, vms: Collection[str]) -> dict[tuple[str, str], list[DiskPoint]]:
+    """Every committed point of each disk of these VMs, newest first."""
+    found: dict[tuple[str, str], list[DiskPoint]] = {}
+    names = sorted(vms)
+    for start in range(0, len(names), VMS_AT_ONCE):
+        some = PointDiskRow.vm.in_(names[start : start + VMS_AT_ONCE])
+        query = select(PointDiskRow).where(some).order_by(PointDiskRow.point_id.desc())
+        for row in db.scalars(query):
+            found.setdefault((row.vm, row.disk), []).append(_disk_point(row))
+    return found
 
 
 def disk_chain(db: Database, *, point: str, vm: str, disk: str) -> list[DiskPoint]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, inspect, select, update
 from sqlalchemy.orm import Session as Database
 
 from livebackup_receiver.catalog.groups import ensure_group
@@ -26,12 +26,12 @@ def save_session(db: Database, session: Session) -> None:
     ensure_group(db, session.group, now=session.opened_at)
     key = {"session_id": session.id}
     db.merge(SessionRow(**_columns(session, leave={"participants", "disks", "transitions"})))
-    for participant in session.participants:
-        db.merge(ParticipantRow(**key, **_columns(participant)))
-    for transfer in session.disks:
-        db.merge(TransferRow(**key, **_columns(transfer)))
-    for number in range(_count_transitions(db, session.id), len(session.transitions)):
-        db.add(TransitionRow(**key, number=number, **_columns(session.transitions[number])))
+    db.flush()
+    _save_rows(db, ParticipantRow, [{**key, **_columns(each)} for each in session.participants])
+    _save_rows(db, TransferRow, [{**key, **_columns(each)} for each in session.disks])
+    written = _count_transitions(db, session.id)
+    added = enumerate(session.transitions[written:], written)
+    _insert_rows(db, TransitionRow, [{**key, "number": number, **_columns(each)} for number, each in added])
 
 
 def load_session(db: Database, session_id: str) -> Session:
@@ -43,6 +43,25 @@ def load_session(db: Database, session_id: str) -> Session:
     if row is None:
         raise SessionUnknown(session_id)
     return _session(row)
+
+
+def load_outline(db: Database, session_id: str) -> Session:
+    """A session without its disks and transitions, for questions that hundreds of those would slow down.
+
+    :raise SessionUnknown: the catalog does not have it
+    """
+    row = db.get(SessionRow, session_id)
+    if row is None:
+        raise SessionUnknown(session_id)
+    return _outline(row)
+
+
+def add_to_history(db: Database, outline: Session) -> None:
+    """Save the participants of an outline, and its transitions as those that followed the known ones."""
+    key = {"session_id": outline.id}
+    _save_rows(db, ParticipantRow, [{**key, **_columns(each)} for each in outline.participants])
+    added = enumerate(outline.transitions, _count_transitions(db, outline.id))
+    _insert_rows(db, TransitionRow, [{**key, "number": number, **_columns(each)} for number, each in added])
 
 
 def list_sessions(
@@ -67,17 +86,38 @@ def newest_id(db: Database) -> str | None:
     return db.scalar(select(func.max(SessionRow.id)))
 
 
+def _save_rows(db: Database, table: type[Any], rows: list[dict[str, Any]]) -> None:
+    """Insert rows of a session or bring them to this state, many with one statement."""
+    if not rows:
+        return
+    names = [column.key for column in inspect(table).primary_key]
+    kept = select(*(getattr(table, name) for name in names)).where(table.session_id == rows[0]["session_id"])
+    known = {tuple(row) for row in db.execute(kept)}
+    old = [row for row in rows if tuple(row[name] for name in names) in known]
+    if old:
+        db.execute(update(table), old)
+    _insert_rows(db, table, [row for row in rows if tuple(row[name] for name in names) not in known])
+
+
+def _insert_rows(db: Database, table: type[Any], rows: list[dict[str, Any]]) -> None:
+    if rows:
+        db.execute(insert(table), rows)
+
+
 def _count_transitions(db: Database, session_id: str) -> int:
     query = select(func.count()).where(TransitionRow.session_id == session_id)
     return db.scalar(query) or 0
 
 
 def _session(row: SessionRow) -> Session:
+    disks, transitions = _models(row.transfers, Transfer), _models(row.transitions, Transition)
+    return _outline(row).model_copy(update={"disks": disks, "transitions": transitions})
+
+
+def _outline(row: SessionRow) -> Session:
     return Session(
         **_fields(row, Session, leave={"participants", "disks", "transitions"}),
         participants=_models(row.participants, Participant),
-        disks=_models(row.transfers, Transfer),
-        transitions=_models(row.transitions, Transition),
     )
 
 

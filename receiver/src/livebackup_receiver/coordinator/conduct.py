@@ -174,7 +174,7 @@ async def _commit(live: LiveSession, stage: Stage, manifests: list[Manifest]) ->
     """Write the commit record; nobody sees the session committed before that is durable."""
     async with live.changed:
         moment = now()
-        committed = live.record.model_copy(deep=True)
+        committed = live.record.snapshot()
         transitions.move_transfers(committed.disks, committed, TransferState.SEALED, now=moment)
         transitions.enter(committed, SessionState.COMMITTED, now=moment)
         live.committing = committed

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from livebackup_receiver.catalog.engine import Catalog
-from livebackup_receiver.catalog.sessions import load_session, save_session
+from livebackup_receiver.catalog.sessions import add_to_history, load_outline
 from livebackup_receiver.clock import now
 from livebackup_receiver.coordinator import steps, transitions
 from livebackup_receiver.coordinator.orders import Answer, Order
@@ -22,13 +22,13 @@ def take_late_step(catalog: Catalog, session_id: str, host: str, step: AnyStep) 
     :raise HostUnknown: the host was not one of it
     """
     with catalog.write() as db:
-        session = load_session(db, session_id)
+        session = load_outline(db, session_id)
         if host not in session.hosts:
             raise HostUnknown(host, session_id)
         participant = transitions.find(session, host)
         if participant and isinstance(step, FinishedStep):
             steps.finish(step, session, participant, now=now())
-            save_session(db, session)
+            add_to_history(db, session)
     return _answer(session, host, step)
 
 

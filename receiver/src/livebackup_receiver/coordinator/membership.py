@@ -27,7 +27,6 @@ from livebackup_receiver.model import (
     ParticipantState,
     Policy,
     Session,
-    SessionState,
     TransferState,
 )
 
@@ -54,7 +53,7 @@ def require(session: Session) -> None:
     :raise TooFewVms: fewer than ``min_vms`` are left
     :raise VmMissing: the policy is ``all`` and an expected VM of a host that takes part did not come
     """
-    if session.state is SessionState.JOINING and not session.disks:
+    if not session.disks or not (session.required_vms or session.min_vms or session.missing):
         return
     left = {disk.vm for disk in session.disks if disk.state is not TransferState.FAILED}
     if lost := sorted(set(session.required_vms) - left):

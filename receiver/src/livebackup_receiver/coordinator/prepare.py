@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from livebackup_receiver.catalog.engine import Catalog
-from livebackup_receiver.catalog.points import disk_points, group_members
+from livebackup_receiver.catalog.points import group_members, points_of_vms
 from livebackup_receiver.coordinator.orders import Plan, PlannedDisk, PlannedVm
 from livebackup_receiver.coordinator.plan import Ancestor, plan_host
 from livebackup_receiver.coordinator.recovery import remove_leftovers
@@ -24,15 +24,16 @@ Ancestors = Mapping[tuple[str, str], Sequence[Ancestor]]
 def find_ancestors(catalog: Catalog, store: Store, reports: Reports) -> Ancestors:
     """The committed points of every tracked disk; reads the catalog and looks for the layers."""
     with catalog.read() as db:
-        return {
-            (vm.vm, disk.disk): [
-                Ancestor(each.point, each.virtual_size, present=(store.root / each.layer).exists())
-                for each in disk_points(db, vm.vm, disk.disk)
-            ]
-            for vms in reports.values()
-            for vm in vms
-            for disk in vm.tracked_disks
-        }
+        found = points_of_vms(db, {vm.vm for vms in reports.values() for vm in vms})
+    return {
+        (vm.vm, disk.disk): [
+            Ancestor(each.point, each.virtual_size, present=(store.root / each.layer).exists())
+            for each in found.get((vm.vm, disk.disk), ())
+        ]
+        for vms in reports.values()
+        for vm in vms
+        for disk in vm.tracked_disks
+    }
 
 
 def find_members(catalog: Catalog, group: str) -> dict[str, str]:

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from livebackup_receiver.coordinator.membership import lacking
 from livebackup_receiver.model import Consistency, MissingVm, Session, SessionState, Transfer, TransferState
+from livebackup_receiver.store.manifest import Member
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,11 @@ class Receipt:
     cut_at: datetime
     complete: bool
     missing: tuple[MissingVm, ...] = ()
+
+    @cached_property
+    def members(self) -> list[Member]:
+        """The disks of the point, as each of its manifests names them."""
+        return [Member(vm=each.vm, disk=each.disk) for each in self.transfers]
 
     def consistency_of(self, transfer: Transfer) -> Consistency:
         """What the guest had done for the cut; nothing, if its participant did not say."""

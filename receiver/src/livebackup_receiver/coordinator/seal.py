@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From received data to durable layers, in the only safe order.
 
-Flush, close, fsync, check, digest, manifest, rename; the commit record comes after all of it. A layer
-under its final name without a commit record is removed by the abort, or at the next start.
+Flush, close, fsync, check, digest, names of manifest and layer; the commit record comes after all of it. A
+layer under its final name without a commit record is removed by the abort, or at the next start.
 """
 
 from __future__ import annotations
@@ -20,11 +20,15 @@ from livebackup_receiver.model import Transfer
 from livebackup_receiver.storage_daemon.intake import Intake
 from livebackup_receiver.store import durable
 from livebackup_receiver.store.integrity import check_layer, digest_file
-from livebackup_receiver.store.manifest import Manifest, Member, write_manifest
-from livebackup_receiver.store.paths import Store
+from livebackup_receiver.store.manifest import Manifest, write_manifest
+from livebackup_receiver.store.paths import DiskDirectory, Store
+from livebackup_receiver.store.structure import is_sound
 
-# Check and digest read whole layers; more at once would only make the disks seek.
+# Check and digest read whole layers; more at once would only make the disks seek. Of small ones the time goes
+# into waiting for fsync, which serves many at once.
 PARALLEL_LAYERS = 2
+PARALLEL_SMALL_LAYERS = 16
+SMALL_BYTES = 4 << 20
 BLOCK = 512
 
 
@@ -51,15 +55,20 @@ async def seal(
     faultpoints.reached("session.flushed")
     await intake.close()
     faultpoints.reached("session.intake-closed")
-    turn = asyncio.Semaphore(PARALLEL_LAYERS)
+    turns = asyncio.Semaphore(PARALLEL_LAYERS), asyncio.Semaphore(PARALLEL_SMALL_LAYERS)
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(_seal_layer(each, receipt, store, turn, now)) for each in receipt.transfers
+                group.create_task(_seal_layer(each, receipt, store, turns[_is_small(each)], now))
+                for each in receipt.transfers
             ]
     except ExceptionGroup as several:
         raise several.exceptions[0] from several
     return [task.result() for task in tasks]
+
+
+def _is_small(transfer: Transfer) -> bool:
+    return transfer.sent_bytes < SMALL_BYTES
 
 
 def manifest_of(transfer: Transfer, layer: SealedLayer, receipt: Receipt, *, now: datetime) -> Manifest:
@@ -84,7 +93,7 @@ def manifest_of(transfer: Transfer, layer: SealedLayer, receipt: Receipt, *, now
         dirty_bytes=transfer.dirty_bytes,
         sent_bytes=transfer.sent_bytes,
         digest=layer.digest,
-        members=[Member(vm=each.vm, disk=each.disk) for each in receipt.transfers],
+        members=receipt.members,
         missing=list(receipt.missing),
     )
 
@@ -95,17 +104,27 @@ async def _seal_layer(
     directory = store.disk(transfer.vm, transfer.disk)
     partial = directory.partial(receipt.session)
     async with turn:
-        await complete_in_thread(durable.sync_file, partial)
-        faultpoints.reached("session.layer-synced")
-        await check_layer(partial)
+        if not await complete_in_thread(_sync_and_look, partial):
+            await check_layer(partial)
         faultpoints.reached("session.layer-checked")
         layer = _measure(partial, await digest_file(partial))
         manifest = manifest_of(transfer, layer, receipt, now=now)
-        await complete_in_thread(write_manifest, directory.manifest(receipt.session), manifest)
-        faultpoints.reached("session.manifest-written")
-        await complete_in_thread(durable.rename, partial, directory.layer(receipt.session))
-        faultpoints.reached("session.layer-renamed")
+        await complete_in_thread(_name, manifest, directory, partial)
     return manifest
+
+
+def _sync_and_look(partial: Path) -> bool:
+    durable.sync_file(partial)
+    faultpoints.reached("session.layer-synced")
+    return is_sound(partial)
+
+
+def _name(manifest: Manifest, directory: DiskDirectory, partial: Path) -> None:
+    """Give manifest and layer their names, which become durable together."""
+    write_manifest(directory.manifest(manifest.point), manifest, sync_name=False)
+    faultpoints.reached("session.manifest-written")
+    durable.rename(partial, directory.layer(manifest.point))
+    faultpoints.reached("session.layer-renamed")
 
 
 def _measure(path: Path, digest: str) -> SealedLayer:

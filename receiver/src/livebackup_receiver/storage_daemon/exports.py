@@ -13,7 +13,7 @@ from pathlib import Path
 
 from livebackup_receiver.errors import NoPortFree, StorageDaemonFailed
 from livebackup_receiver.model import Transport
-from livebackup_receiver.storage_daemon.credentials import CREDENTIALS, key_file, write_credentials
+from livebackup_receiver.storage_daemon.credentials import CREDENTIALS, write_credentials
 from livebackup_receiver.storage_daemon.layers import open_layer
 from livebackup_receiver.storage_daemon.ports import PortRange
 from livebackup_receiver.storage_daemon.process import COMMAND_TIMEOUT_S, StorageDaemon, storage_daemon
@@ -26,12 +26,10 @@ ADDRESS_IN_USE = "Address already in use"
 class ExportServer:
     """The NBD server of one storage daemon."""
 
-    def __init__(self, daemon: StorageDaemon, transport: Transport, listen: str) -> None:
+    def __init__(self, daemon: StorageDaemon, transport: Transport) -> None:
         self.transport = transport
         self._daemon = daemon
-        self._listen = listen
         self._ids = (f"export-{number}" for number in itertools.count())
-        self._exports: dict[str, str] = {}
 
     async def add(self, node: str, *, writable: bool) -> str:
         """Export a node; the name that a client must know.
@@ -43,24 +41,13 @@ class ExportServer:
             "block-export-add",
             {"type": "nbd", "id": export, "node-name": node, "name": name, "writable": writable},
         )
-        self._exports[name] = export
         return name
 
-    def uri(self, name: str) -> str:
-        """Where this host itself reaches an export, for libnbd; the key is read from a file."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._listen, self._listen)
-        host = f"[{host}]" if ":" in host else host
-        user, port = self.transport.psk_username, self.transport.port
-        return f"nbds://{user}@{host}:{port}/{name}?tls-psk-file={key_file(self._daemon.directory)}"
-
     async def close(self) -> None:
-        """End every export and the server.
+        """End the server with every export (``nbd-server-stop``); their clients are cut off.
 
         :raise StorageDaemonFailed: one does not end
         """
-        for export in self._exports.values():
-            await self._daemon.delete_export(export)
-        self._exports.clear()
         await self._daemon.execute("nbd-server-stop")
 
 
@@ -92,7 +79,7 @@ async def export_server(
             if await _listen_on(daemon, listen, port):
                 transport = Transport(port=port, psk_username=user, psk_key=key)
                 daemon.reached("listening")
-                yield ExportServer(daemon, transport, listen)
+                yield ExportServer(daemon, transport)
                 return
         raise NoPortFree(daemon.label, "listen for NBD", "every port of nbd_ports is in use")
 

@@ -4,15 +4,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from livebackup_receiver.errors import CommandFailed, CommandTimedOut
+from livebackup_receiver.errors import StorageDaemonFailed
 from livebackup_receiver.model import Transport
 from livebackup_receiver.storage_daemon.exports import ExportServer, export_server
-from livebackup_receiver.storage_daemon.flush import flush
-from livebackup_receiver.storage_daemon.layers import NewLayer, close_layer, create_layer
+from livebackup_receiver.storage_daemon.layers import (
+    NewLayer,
+    close_new_layers,
+    create_layers,
+    flush_layers,
+)
 from livebackup_receiver.storage_daemon.ports import PortRange
 from livebackup_receiver.storage_daemon.process import COMMAND_TIMEOUT_S, StorageDaemon, storage_daemon
 
@@ -24,35 +29,41 @@ class Intake:
         self.daemon = daemon
         self.names: dict[tuple[str, str], str] = {}
         self._server = server
-        self._nodes: list[str] = []
+        self._layers: dict[str, NewLayer] = {}
+        self._nodes: dict[tuple[str, str], str] = {}
+        self._serving = True
 
     @property
     def transport(self) -> Transport:
         return self._server.transport
 
-    async def add(self, key: tuple[str, str], layer: NewLayer) -> None:
-        """Make a layer and export it.
+    async def add(self, layers: Mapping[tuple[str, str], NewLayer]) -> None:
+        """Make layers and export them.
 
-        :raise StorageDaemonFailed: it cannot be made or exported
+        :raise StorageDaemonFailed: one cannot be made or exported
         """
-        node = f"layer-{len(self._nodes)}"
-        await create_layer(self.daemon, node, layer)
-        self.daemon.reached("layer-created")
-        self._nodes.append(node)
-        self.names[key] = await self._server.add(node, writable=True)
-        self.daemon.reached("layer-exported")
+        self._nodes = {key: f"layer-{number}" for number, key in enumerate(layers)}
+        self._layers = {self._nodes[key]: layer for key, layer in layers.items()}
+        await create_layers(self.daemon, self._layers)
+        self.daemon.reached("layers-created")
+        names = (self._server.add(node, writable=True) for node in self._nodes.values())
+        self.names = dict(zip(layers, await asyncio.gather(*names), strict=True))
+        self.daemon.reached("layers-exported")
 
     async def flush(self, keys: Iterable[tuple[str, str]], *, timeout_s: float) -> None:
-        """Prove that these layers are on the disk.
+        """Take the exports away from their clients, and prove that these layers are on the disk.
 
         :raise StorageDaemonFailed: they are not, or not in time
         """
+        layers = {self._nodes[key]: self._layers[self._nodes[key]] for key in keys}
         try:
-            await flush([self._server.uri(self.names[key]) for key in keys], timeout_s=timeout_s)
-        except CommandTimedOut:
+            async with asyncio.timeout(timeout_s):
+                await self._stop_serving()
+                await flush_layers(self.daemon, layers, timeout_s=2 * timeout_s)
+        except TimeoutError:
             raise self.daemon.failure("flush its layers", f"not done after {timeout_s:g} seconds") from None
-        except CommandFailed as error:
-            raise self.daemon.failure("flush its layers", error.last_words) from error
+        except StorageDaemonFailed as error:
+            raise self.daemon.failure("flush its layers", error.problem) from error
         self.daemon.reached("flushed")
 
     async def close(self) -> None:
@@ -60,12 +71,16 @@ class Intake:
 
         :raise StorageDaemonFailed: one could not be closed
         """
-        await self._server.close()
-        self.daemon.reached("exports-closed")
-        for node in self._nodes:
-            await close_layer(self.daemon, node)
+        await self._stop_serving()
+        await close_new_layers(self.daemon, list(self._layers))
         self.daemon.reached("layers-closed")
         await self.daemon.quit()
+
+    async def _stop_serving(self) -> None:
+        if self._serving:
+            await self._server.close()
+            self._serving = False
+            self.daemon.reached("exports-closed")
 
 
 @asynccontextmanager
@@ -93,7 +108,5 @@ async def open_intake(
             export_server(daemon, ports=ports, listen=listen, user=f"session-{session}")
         )
         intake = Intake(daemon, server)
-        for key, layer in layers.items():
-            await intake.add(key, layer)
-        daemon.reached("ready")
+        await intake.add(layers)
         yield intake

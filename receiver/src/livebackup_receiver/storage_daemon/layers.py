@@ -4,14 +4,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from livebackup_receiver.completion import complete_in_thread
 from livebackup_receiver.storage_daemon.process import StorageDaemon
 
 # The unit in which QEMU copies changes; smaller clusters would store no less, larger ones more.
 CLUSTER_SIZE = 65536
+BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -22,19 +27,66 @@ class NewLayer:
     virtual_size: int
     parent: Path | None
 
+    @property
+    def kind(self) -> tuple[int, str | None]:
+        """What the bytes of the empty layer depend on."""
+        return self.virtual_size, self.parent.name if self.parent else None
 
-async def create_layer(daemon: StorageDaemon, node: str, layer: NewLayer) -> None:
-    """Make the file (``blockdev-create``) and open it for writing as a node, its chain below it.
 
-    :raise StorageDaemonFailed: the file cannot be made, or a parent cannot be opened
+async def create_layers(daemon: StorageDaemon, layers: Mapping[str, NewLayer]) -> None:
+    """Make the files (``blockdev-create``) and open each for writing as a node, its chain below it.
+
+    An empty layer depends on its size and its parent's name only: QEMU makes one of each kind, and the others
+    are copies, because two jobs for each of hundreds of disks would take seconds.
+
+    :param layers: the layer of each node name
+    :raise StorageDaemonFailed: a file cannot be made, or a parent cannot be opened
+    :raise OSError: a file cannot be copied
     """
-    file = _file_node(node)
-    await daemon.run_job(
-        "blockdev-create", {"options": {"driver": "file", "filename": str(layer.path), "size": 0}}
-    )
-    await daemon.execute("blockdev-add", _file(file, layer.path, writable=True))
-    await daemon.run_job("blockdev-create", {"options": _qcow2_format(file, layer)})
-    await daemon.execute("blockdev-add", _qcow2(node, file, layer))
+    kinds: dict[tuple[int, str | None], list[Path]] = {}
+    for layer in layers.values():
+        made = kinds.setdefault(layer.kind, [])
+        if not made:
+            await _format(daemon, layer)
+        made.append(layer.path)
+    for first, *others in kinds.values():
+        await complete_in_thread(copy_empty, first, others)
+    opening = (daemon.execute("blockdev-add", _qcow2(node, layer)) for node, layer in layers.items())
+    await asyncio.gather(*opening)
+
+
+async def flush_layers(daemon: StorageDaemon, layers: Mapping[str, NewLayer], *, timeout_s: float) -> None:
+    """Prove that everything written to these layers is on the disk; nobody may be writing to them any more.
+
+    A client's job that ends without an error proves nothing, and QEMU does not report a flush that fails
+    when a node is closed. ``blockdev-reopen`` to read-only does: it flushes format and file first.
+
+    :param layers: the layer of each node name
+    :raise StorageDaemonFailed: a flush failed or takes longer
+    """
+    options = [
+        {"driver": "qcow2", "node-name": node, "read-only": True, "file": _file_node(node)}
+        | {"backing": _backing_node(node) if layer.parent else None}
+        for node, layer in layers.items()
+    ]
+    await daemon.execute("blockdev-reopen", {"options": options}, timeout_s=timeout_s)
+
+
+async def close_new_layers(daemon: StorageDaemon, nodes: Sequence[str]) -> None:
+    """Close nodes of ``create_layers``; what the daemon still holds of them is written."""
+    await asyncio.gather(*(daemon.execute("blockdev-del", {"node-name": node}) for node in nodes))
+
+
+def copy_empty(template: Path, copies: Sequence[Path]) -> None:
+    """Copy a layer in which nothing is written yet; its zeros become holes."""
+    content = template.read_bytes()
+    blocks = [(at, content[at : at + BLOCK]) for at in range(0, len(content), BLOCK)]
+    filled = [(at, block) for at, block in blocks if any(block)]
+    for path in copies:
+        with path.open("xb") as file:
+            for at, block in filled:
+                os.pwrite(file.fileno(), block, at)
+            file.truncate(len(content))
 
 
 async def open_layer(daemon: StorageDaemon, node: str, path: Path) -> None:
@@ -48,14 +100,22 @@ async def open_layer(daemon: StorageDaemon, node: str, path: Path) -> None:
     )
 
 
-async def close_layer(daemon: StorageDaemon, node: str) -> None:
-    """Close a node; what the daemon still holds of it is written."""
-    await daemon.execute("blockdev-del", {"node-name": node})
-    await daemon.execute("blockdev-del", {"node-name": _file_node(node)})
+async def _format(daemon: StorageDaemon, layer: NewLayer) -> None:
+    file = _file_node("new")
+    await daemon.run_job(
+        "blockdev-create", {"options": {"driver": "file", "filename": str(layer.path), "size": 0}}
+    )
+    await daemon.execute("blockdev-add", {"driver": "file", "node-name": file, "filename": str(layer.path)})
+    await daemon.run_job("blockdev-create", {"options": _qcow2_format(file, layer)})
+    await daemon.execute("blockdev-del", {"node-name": file})
 
 
 def _file_node(node: str) -> str:
     return f"{node}-file"
+
+
+def _backing_node(node: str) -> str:
+    return f"{node}-backing"
 
 
 def _file(node: str, path: Path, *, writable: bool) -> dict[str, Any]:
@@ -76,13 +136,19 @@ def _qcow2_format(file: str, layer: NewLayer) -> dict[str, Any]:
     return options
 
 
-def _qcow2(node: str, file: str, layer: NewLayer) -> dict[str, Any]:
+def _qcow2(node: str, layer: NewLayer) -> dict[str, Any]:
     # Zeros that are sent become zero clusters, which take no space.
     options = {
         "driver": "qcow2",
         "node-name": node,
-        "file": file,
+        "file": _file(_file_node(node), layer.path, writable=True),
         "discard": "unmap",
         "detect-zeroes": "unmap",
     }
-    return options if layer.parent else options | {"backing": None}
+    return options | {"backing": _parent(_backing_node(node), layer.parent) if layer.parent else None}
+
+
+def _parent(node: str, path: Path) -> dict[str, Any]:
+    # Named, because blockdev-reopen must say what is below a layer; the chain below it opens by itself.
+    file = {"driver": "file", "filename": str(path)}
+    return {"driver": "qcow2", "node-name": node, "read-only": True, "file": file}

@@ -53,18 +53,25 @@ class StorageDaemon:
         self._qmp = qmp
         self._job_numbers = itertools.count()
 
-    async def execute(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
+    async def execute(
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> Any:
         """Execute a QMP command and return its value.
 
         :raise StorageDaemonFailed: it refused, does not answer or is gone
         """
+        limit_s = timeout_s or self._timeout_s
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(limit_s):
                 return await self._qmp.execute(command, arguments)
         except ExecuteError as error:
             raise self.failure(command, str(error)) from error
         except TimeoutError:
-            raise self.failure(command, f"no answer for {self._timeout_s:g} seconds") from None
+            raise self.failure(command, f"no answer for {limit_s:g} seconds") from None
         except QMPError as error:
             raise self.failure(command, self._last_words(error)) from error
 
@@ -81,15 +88,6 @@ class StorageDaemon:
         await self.execute("job-dismiss", {"id": job})
         if any(problems):
             raise self.failure(command, str(problems[0]))
-
-    async def delete_export(self, export: str) -> None:
-        """Take an export away from its clients and wait until it is gone.
-
-        :raise StorageDaemonFailed: it does not go
-        """
-        with self._qmp.listener("BLOCK_EXPORT_DELETED", lambda event: _is_about(event, export)) as deleted:
-            await self.execute("block-export-del", {"id": export, "mode": "hard"})
-            await self._event(deleted, "block-export-del")
 
     async def quit(self) -> None:
         """End it in order; killed if it hangs, which is safe once its nodes are closed.

@@ -11,14 +11,19 @@ from pathlib import Path
 TEMPORARY_SUFFIX = ".tmp"
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
+def write_file(path: Path, content: bytes, *, sync_name: bool = True) -> None:
+    """Write a file so that it is there whole or not at all.
+
+    :param sync_name: False: the caller brings the directory's names to the disk
+    """
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     with temporary.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    rename(temporary, path)
+    temporary.rename(path)
+    if sync_name:
+        sync_directory(path.parent)
 
 
 def rename(source: Path, target: Path) -> None:

@@ -53,9 +53,12 @@ class Manifest(Model):
     missing: list[MissingVm] = Field(default_factory=list)
 
 
-def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Write the manifest durably."""
-    durable.write_file(path, (manifest.model_dump_json(indent=2) + "\n").encode())
+def write_manifest(path: Path, manifest: Manifest, *, sync_name: bool = True) -> None:
+    """Write the manifest durably.
+
+    :param sync_name: False: the caller brings the directory's names to the disk
+    """
+    durable.write_file(path, (manifest.model_dump_json(indent=2) + "\n").encode(), sync_name=sync_name)
 
 
 def read_manifest(path: Path) -> Manifest:
