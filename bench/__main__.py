@@ -9,12 +9,13 @@ from collections.abc import Callable
 import typer
 from rich.console import Console
 
-from bench import coordination, ingest
+from bench import coordination, cut, ingest
 from bench.report import Report
 
 SECTIONS: dict[str, Callable[[], Report]] = {
     "ingest": ingest.run,
     "coordination": coordination.run,
+    "cut": cut.run,
 }
 
 

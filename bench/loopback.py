@@ -134,11 +134,11 @@ class Machine:
 
 
 @contextmanager
-def machine(folder: Path, disk: Path) -> Iterator[Machine]:
+def machine(folder: Path, disk: Path, name: str = "bench") -> Iterator[Machine]:
     """Run QEMU on `disk` in the body."""
-    product, ours = folder / "vm.qmp", folder / "bench.qmp"
+    product, ours = folder / f"{name}-vm.qmp", folder / f"{name}-bench.qmp"
     process = subprocess.Popen(
-        ["qemu-system-x86_64", "-name", "bench", "-accel", "tcg", "-machine", "q35", "-m", "64",
+        ["qemu-system-x86_64", "-name", name, "-accel", "tcg", "-machine", "q35", "-m", "64",
          "-nodefaults", "-display", "none",
          "-qmp", f"unix:{product},server=on,wait=off", "-qmp", f"unix:{ours},server=on,wait=off",
          "-blockdev", f"driver=file,node-name=file-a,filename={disk}",
@@ -151,7 +151,7 @@ def machine(folder: Path, disk: Path) -> Iterator[Machine]:
         while not ours.exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         monitor.connect(negotiate=True)
-        yield Machine("bench", disk, product, monitor)
+        yield Machine(name, disk, product, monitor)
     finally:
         monitor.close()
         process.terminate()

@@ -142,6 +142,7 @@ async def _take_part(
             "session": settings.session,
             "point": settings.session,
             "vms": [member_result(member, participant.plan) for member in participant.members.present],
+            "barrier_ms": round(participant.window.barrier_ms, 1),
             "failed_vms": [
                 {"vm": member.name, "msg": error.message} for member, error in participant.members.failed
             ],

@@ -49,6 +49,8 @@ class Window:
         self._watchdog = watchdog
         self._budget = 0.0
         self._deadline: float | None = None
+        # how much of the pause went into waiting for the other hosts
+        self.barrier_ms = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -68,6 +70,8 @@ class Window:
         _faultpoints.reached("participant.armed")
         if consistency == "filesystem":
             await self.within_budget(self._members.do(self._freeze))
+        # one after the other: no VM stands still while another is only being announced
+        await self.within_budget(self._members.do(lambda member: member.pause.announce()))
         await self.within_budget(self._members.do(lambda member: member.pause.stop()))
 
     async def _freeze(self, member: Member) -> None:
@@ -98,6 +102,14 @@ class Window:
 
     def _addresses(self) -> list[dict[str, Any]]:
         return [member.address() for member in self._members.everyone if not member.stopped]
+
+    async def at_barrier(self, saying: Awaitable[Result]) -> Result:
+        """Wait for the other hosts while our VMs stand still. Raises BudgetSpent."""
+        started = time.monotonic()
+        try:
+            return await self.within_budget(saying)
+        finally:
+            self.barrier_ms += 1000 * (time.monotonic() - started)
 
     async def within_budget(self, work: Awaitable[Result]) -> Result:
         """Do something inside the window. Raises BudgetSpent when the window has been open for too long."""

@@ -110,7 +110,7 @@ class Participant:
         if not self.window.is_open:
             return await self.dialogue.say(report)
         saying = self.dialogue.say_within(report, self.window.remaining())
-        return await self.window.within_budget(saying)
+        return await self.window.at_barrier(saying)
 
 
 async def carry_out(participant: Participant, answer: Answer, last: Report) -> Report:

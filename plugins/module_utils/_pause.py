@@ -28,6 +28,7 @@ class Pause:
     monitor: Monitor
     agent_path: str | None
     frozen: bool = False
+    announced: bool = False
     stopped: bool = False
     pause_ms: float | None = None
     _stopped_at: float = 0.0
@@ -45,14 +46,16 @@ class Pause:
         self.frozen = True
         await _agent.freeze(vm, self.agent_path, timeout)
 
-    async def stop(self) -> None:
-        """Stop a running VM; one that its operator has paused stays as it is.
-
-        Raises CutError if it runs on.
-        """
+    async def announce(self) -> None:
+        """Mark a running VM as stopped by us, while it still runs; one paused by its operator stays so."""
         if (await self.monitor.execute("query-status"))["running"]:
             await _mark(self.monitor, _names.PAUSE)
             _faultpoints.reached("participant.marked")
+            self.announced = True
+
+    async def stop(self) -> None:
+        """Stop a VM that has been announced."""
+        if self.announced:
             self.stopped = True
             self._stopped_at = time.monotonic()
             await self.monitor.execute("stop")
@@ -78,7 +81,9 @@ class Pause:
             self.pause_ms = 1000 * (time.monotonic() - self._stopped_at)
             self.stopped = False
             _faultpoints.reached("participant.resumed")
+        if self.announced:
             await _unmark(self.monitor, _names.PAUSE)
+            self.announced = False
             _faultpoints.reached("participant.unmarked")
         if self.frozen and self.agent_path is not None:
             await _thaw(self.monitor, self.agent_path)

@@ -271,6 +271,11 @@ vms:
           description: Bytes the receiver took over the network. V(null) in check mode.
           type: int
           sample: 7929856
+barrier_ms:
+  description: For how many milliseconds of the pause the VMs of this host waited for those of the other hosts.
+  returned: success, unless the session was already committed or in check mode
+  type: float
+  sample: 4.5
 failed_vms:
   description: VMs left out of the point because they failed. Only under the policy V(each) of the session.
   returned: success
