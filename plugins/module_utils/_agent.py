@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from ansible_collections.livebackup.qemu.plugins.module_utils._deps import (
@@ -24,6 +25,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._errors import Age
 from ansible_collections.livebackup.qemu.plugins.module_utils._vm import Vm
 
 PING_TIMEOUT = 2.0
+_POLL_SECONDS = 0.05
 
 
 async def state(vm: Vm) -> str:
@@ -39,14 +41,49 @@ async def state(vm: Vm) -> str:
         return "silent"
 
 
-async def freeze(vm: str, path: str, timeout: float) -> int:
-    """Freeze the guest's file systems (``guest-fsfreeze-freeze``) and return how many. Raises AgentError."""
-    return int(await _command(vm, path, "guest-fsfreeze-freeze", timeout))
+async def freeze(vm: str, path: str, timeout: float, before: Callable[[], Awaitable[None]]) -> int:
+    """Freeze the guest's file systems (``guest-fsfreeze-freeze``) and return how many.
+
+    ``before`` is done when the agent has just answered; if it does not answer, nothing has been sent that it
+    might obey later. Raises AgentError.
+    """
+    async with _synced(vm, path, min(timeout, PING_TIMEOUT)) as client:
+        await before()
+        command = "guest-fsfreeze-freeze"
+        return int(await _answer(vm, client.execute(command), command, timeout))
 
 
 async def thaw(vm: str, path: str, timeout: float) -> int:
     """Thaw them (``guest-fsfreeze-thaw``) and return how many; 0 if none was frozen. Raises AgentError."""
     return int(await _command(vm, path, "guest-fsfreeze-thaw", timeout))
+
+
+async def run(
+    vm: str, path: str, command: tuple[str, ...], timeout: float, before: Callable[[], Awaitable[None]]
+) -> None:
+    """Run a command in the guest to its end (``guest-exec``, ``guest-exec-status``); ``before`` as above.
+
+    Raises AgentError, also if the command fails.
+    """
+    deadline = time.monotonic() + timeout
+    async with _synced(vm, path, min(timeout, PING_TIMEOUT)) as client:
+        await before()
+        order = {"path": command[0], "arg": list(command[1:])}
+        started = await _answer(vm, client.execute("guest-exec", order), "guest-exec", timeout)
+        while True:
+            asked = client.execute("guest-exec-status", started)
+            status = await _answer(vm, asked, "guest-exec-status", max(0.0, deadline - time.monotonic()))
+            if status["exited"]:
+                break
+            await asyncio.sleep(_POLL_SECONDS)
+    if status.get("exitcode") != 0:
+        how = f"exit status {status['exitcode']}" if "exitcode" in status else "a signal"
+        raise AgentError(
+            f"VM {vm}: the command {' '.join(command)} in the guest ended with {how}; run it in the guest to "
+            f"find out why.",
+            vm=vm,
+            command=list(command),
+        )
 
 
 async def _command(vm: str, path: str, command: str, timeout: float) -> Any:

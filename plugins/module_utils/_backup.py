@@ -17,6 +17,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils import (
     _bitmaps,
     _discovery,
     _faultpoints,
+    _quiesce,
     _receiver,
     _reconcile,
     _stopped,
@@ -85,6 +86,7 @@ def settings_of(params: dict[str, Any]) -> Settings:
         cbw_timeout=params["cbw_timeout"],
         speed=params["speed"],
         stall_limit=params["stall_limit"],
+        quiesce=_quiesce.from_options(params["quiesce"], params["guest_hooks"]),
     )
 
 

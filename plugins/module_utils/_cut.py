@@ -25,6 +25,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils import (
     _transactions,
 )
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
+    AgentError,
     BudgetSpent,
     DependencyError,
     DiskBusy,
@@ -38,6 +39,8 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._watchdog import W
 FLUSH_SHARE = 0.2
 # the rest of the budget is for resuming; at its end the watchdog kills us
 OWN_SHARE = 0.9
+# A guest that is only tried may use up so much of the budget; the others stand still meanwhile.
+TRY_SHARE = 0.3
 CLEANUP_SECONDS = 60.0
 
 
@@ -51,6 +54,8 @@ class Window:
         self._deadline: float | None = None
         # how much of the pause went into waiting for the other hosts
         self.barrier_ms = 0.0
+        self.complaints: list[str] = []
+        self._late: list[asyncio.Task[None]] = []
 
     @property
     def is_open(self) -> bool:
@@ -61,22 +66,35 @@ class Window:
         """Seconds until we must resume, whatever has happened."""
         return max(0.0, (self._deadline or 0.0) - time.monotonic())
 
-    async def open(self, budget: float, consistency: str) -> None:
-        """Freeze if asked, and stop all VMs within ``budget`` seconds. Raises AgentError, BudgetSpent."""
+    async def open(self, budget: float) -> None:
+        """Freeze the VMs that are to be, and stop all within ``budget`` seconds.
+
+        Raises AgentError, BudgetSpent.
+        """
         await flush(self._members.present, FLUSH_SHARE * budget)
         self._watchdog.arm(budget, self._addresses())
         self._budget = budget
         self._deadline = time.monotonic() + OWN_SHARE * budget
         _faultpoints.reached("participant.armed")
-        if consistency == "filesystem":
-            await self.within_budget(self._members.do(self._freeze))
+        await self.within_budget(self._members.do(self._freeze))
         # one after the other: no VM stands still while another is only being announced
         await self.within_budget(self._members.do(lambda member: member.pause.announce()))
         await self.within_budget(self._members.do(lambda member: member.pause.stop()))
 
     async def _freeze(self, member: Member) -> None:
-        await member.pause.freeze(self.remaining())
-        member.consistency = "filesystem"
+        if member.quiesce == "none":
+            return
+        limit = self.remaining() if member.quiesce == "require" else TRY_SHARE * self._budget
+        try:
+            if member.quiesce == "try" and member.agent != "responding":
+                raise AgentError(f"its guest agent is {member.agent}.", vm=member.name)
+            await member.pause.freeze(limit, member.hooks)
+        except AgentError as error:
+            if member.quiesce == "require":
+                raise
+            member.not_frozen = error.message
+        else:
+            member.consistency = "application" if member.hooks else "filesystem"
 
     async def cut(self, session: str, hook: tuple[str, ...], hook_timeout: float, cbw_timeout: int) -> None:
         """Capture every disk of every VM at this instant. Raises BudgetSpent, CutError, MonitorError."""
@@ -92,13 +110,32 @@ class Window:
             return
         self._deadline = None
         try:
-            await together(self._members.everyone, lambda member: member.pause.resume())
+            await together(self._members.everyone, self._resume)
         except BaseException:
             # the watchdog tries again when we are gone
             self._watchdog.arm(CLEANUP_SECONDS, self._addresses())
             raise
         self._watchdog.disarm()
         _faultpoints.reached("participant.disarmed")
+
+    async def _resume(self, member: Member) -> None:
+        try:
+            await member.pause.resume()
+        except AgentError as error:
+            if member.pause.frozen and member.quiesce != "try":
+                raise
+            # the VM runs, and its point does not depend on the agent any more
+            self.complaints.append(f"{error.message} It is tried again until it succeeds.")
+            self._late.append(asyncio.ensure_future(member.pause.resume_late()))
+
+    async def leave(self) -> None:
+        """Leave guests that are still not thawed to the watchdog, which goes on when we have ended."""
+        waiting = [task for task in self._late if not task.done()]
+        for task in self._late:
+            task.cancel()
+        await asyncio.gather(*self._late, return_exceptions=True)
+        if waiting:
+            self._watchdog.arm(CLEANUP_SECONDS, self._addresses())
 
     def _addresses(self) -> list[dict[str, Any]]:
         return [member.address() for member in self._members.everyone if not member.stopped]

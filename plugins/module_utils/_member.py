@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ansible_collections.livebackup.qemu.plugins.module_utils._channel import Channel
-from ansible_collections.livebackup.qemu.plugins.module_utils._errors import LivebackupError
+from ansible_collections.livebackup.qemu.plugins.module_utils._errors import AgentError, LivebackupError
 from ansible_collections.livebackup.qemu.plugins.module_utils._pause import Pause
 from ansible_collections.livebackup.qemu.plugins.module_utils._plan import DiskPlan
 from ansible_collections.livebackup.qemu.plugins.module_utils._qmp import Monitor
+from ansible_collections.livebackup.qemu.plugins.module_utils._quiesce import Hooks, Quiesce
 from ansible_collections.livebackup.qemu.plugins.module_utils._vm import Vm
 
 Item = TypeVar("Item")
@@ -37,6 +38,10 @@ class Member:
     stopped: Any = None
     daemon: Any = None
     consistency: str = "crash"
+    quiesce: str = "none"
+    hooks: Hooks | None = None
+    # why its file systems were not frozen although that was tried
+    not_frozen: str | None = None
     dirty_bytes: dict[str, int] = field(default_factory=dict)
     sent_bytes: dict[str, int] = field(default_factory=dict)
 
@@ -44,6 +49,18 @@ class Member:
     def name(self) -> str:
         """The VM's name."""
         return self.vm.name
+
+    def quieten(self, quiesce: Quiesce, consistency: str) -> None:
+        """Take over how the VM is to be frozen. Raises AgentError if it must be and its agent is silent."""
+        self.quiesce = quiesce.mode(self.name, consistency)
+        self.hooks = quiesce.hooks.get(self.name)
+        if self.quiesce == "require" and self.agent != "responding":
+            raise AgentError(
+                f"VM {self.name}: its file systems are to be frozen but its guest agent is {self.agent}; "
+                f"start qemu-guest-agent in the guest, or set quiesce of this VM to try or none.",
+                vm=self.name,
+                agent=self.agent,
+            )
 
     def address(self) -> dict[str, Any]:
         """What the watchdog needs to find the VM."""

@@ -19,6 +19,7 @@ END = "livebackup:end"
 PREFIX = "lb-"
 PAUSE = "lb-pause"
 FREEZE = "lb-freeze"
+HOOK = "lb-hook"
 PSK = "lb-psk"
 SESSION_PREFIX = "lb-session-"
 

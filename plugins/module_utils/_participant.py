@@ -32,7 +32,6 @@ from ansible_collections.livebackup.qemu.plugins.module_utils import (
 from ansible_collections.livebackup.qemu.plugins.module_utils._channel import Channel, watched
 from ansible_collections.livebackup.qemu.plugins.module_utils._credentials import Transport
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
-    AgentError,
     LivebackupError,
     ReceiverError,
     SessionAborted,
@@ -40,6 +39,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
 from ansible_collections.livebackup.qemu.plugins.module_utils._member import Member, Members, Result, together
 from ansible_collections.livebackup.qemu.plugins.module_utils._pause import Pause
 from ansible_collections.livebackup.qemu.plugins.module_utils._qmp import Monitor
+from ansible_collections.livebackup.qemu.plugins.module_utils._quiesce import Quiesce
 from ansible_collections.livebackup.qemu.plugins.module_utils._receiver import Receiver
 from ansible_collections.livebackup.qemu.plugins.module_utils._steps import Answer, Dialogue, Report
 from ansible_collections.livebackup.qemu.plugins.module_utils._watchdog import Watchdog
@@ -61,6 +61,7 @@ class Settings:
     cbw_timeout: int
     speed: int
     stall_limit: float
+    quiesce: Quiesce
 
 
 @dataclass
@@ -97,6 +98,8 @@ class Participant:
             except BaseException as error:
                 await clean_up(self, error)
                 raise
+            finally:
+                await self.window.leave()
 
     async def _follow(self, report: Report) -> None:
         while True:
@@ -176,7 +179,7 @@ async def prepare(participant: Participant, answer: Answer) -> Report:
     )
 
     async def attach(member: Member) -> None:
-        require_consistency(member, plan["consistency"])
+        member.quieten(settings.quiesce, plan["consistency"])
         if member.stopped:
             await _stopped.attach(member, plan, carrier)
         else:
@@ -190,22 +193,10 @@ async def prepare(participant: Participant, answer: Answer) -> Report:
     return Report("prepared")
 
 
-def require_consistency(member: Member, consistency: str) -> None:
-    """Raise AgentError if file system consistency is wanted and the guest's agent does not answer."""
-    if consistency == "filesystem" and member.agent != "responding":
-        raise AgentError(
-            f"VM {member.name}: the session wants its file systems frozen but its guest agent is "
-            f"{member.agent}; start qemu-guest-agent in the guest or open the session with consistency "
-            f"crash.",
-            vm=member.name,
-            agent=member.agent,
-        )
-
-
 async def stop(participant: Participant, dummy: Answer) -> Report:
     """Freeze and stop the VMs; they stand still until the whole group is cut."""
     plan = participant.plan
-    await participant.window.open(plan["stop_budget_s"], plan["consistency"])
+    await participant.window.open(plan["stop_budget_s"])
     vms = [{"vm": member.name, "consistency": member.consistency} for member in participant.members.present]
     return Report("stopped", {"vms": vms})
 
@@ -218,10 +209,19 @@ async def cut(participant: Participant, dummy: Answer) -> Report:
         settings.session, settings.cut_hook, settings.cut_hook_timeout, settings.cbw_timeout
     )
     await participant.window.close()
+    participant.warnings += [*_not_frozen(participant), *participant.window.complaints]
     await participant.members.do(_cut.measure)
     await participant.members.do(_ends.place)
     _faultpoints.reached("participant.measured")
     return Report("cut", {"vms": [cut_facts(member) for member in participant.members.present]})
+
+
+def _not_frozen(participant: Participant) -> list[str]:
+    return [
+        f"VM {member.name} is crash-consistent only, because it could not be frozen: {member.not_frozen}"
+        for member in participant.members.present
+        if member.not_frozen
+    ]
 
 
 def cut_facts(member: Member) -> dict[str, Any]:

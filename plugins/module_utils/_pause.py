@@ -3,22 +3,30 @@
 
 """Stopping a VM so that anybody can see that it was us, and letting it run again. For internal use only.
 
-Two objects on the VM are the record: ``lb-freeze`` (we asked the agent to freeze) and ``lb-pause`` (we
-stopped the CPUs). They are made before the act and removed after it is undone, so a VM paused by its operator
-is never resumed, and one paused by us always is, by whoever comes next: this process, its watchdog, or a
-later run.
+Three objects on the VM are the record: ``lb-hook`` (we ran the operator's hook in the guest; it holds the
+hook that undoes it), ``lb-freeze`` (we asked the agent to freeze) and ``lb-pause`` (we stopped the CPUs).
+They are made before the act and removed after it is undone, so a VM paused by its operator is never resumed,
+and one paused by us always is, by whoever comes next: this process, its watchdog, or a later run.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 import time
 from dataclasses import dataclass
 
 from ansible_collections.livebackup.qemu.plugins.module_utils import _agent, _faultpoints, _names
-from ansible_collections.livebackup.qemu.plugins.module_utils._errors import AgentError, CutError
+from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
+    AgentError,
+    CutError,
+    LivebackupError,
+)
 from ansible_collections.livebackup.qemu.plugins.module_utils._qmp import Monitor
+from ansible_collections.livebackup.qemu.plugins.module_utils._quiesce import Command, Hooks
 
 THAW_TIMEOUT = 5.0
+_RETRY_SECONDS = 1.0
 
 
 @dataclass
@@ -27,14 +35,16 @@ class Pause:
 
     monitor: Monitor
     agent_path: str | None
+    hooked: Hooks | None = None
     frozen: bool = False
     announced: bool = False
     stopped: bool = False
     pause_ms: float | None = None
     _stopped_at: float = 0.0
 
-    async def freeze(self, timeout: float) -> None:
-        """Freeze the guest's file systems. Raises AgentError."""
+    async def freeze(self, timeout: float, hooks: Hooks | None = None) -> None:
+        """Run the freeze hook, if any, and freeze the guest's file systems. Raises AgentError."""
+        deadline = time.monotonic() + timeout
         vm = self.monitor.vm
         if self.agent_path is None:
             raise AgentError(
@@ -42,9 +52,20 @@ class Pause:
                 f"open the session with consistency crash.",
                 vm=vm,
             )
+        if hooks is not None:
+            await _agent.run(vm, self.agent_path, hooks.freeze, timeout, lambda: self._mark_hook(hooks))
+        left = max(0.0, deadline - time.monotonic())
+        await _agent.freeze(vm, self.agent_path, left, self._mark_freeze)
+
+    async def _mark_hook(self, hooks: Hooks) -> None:
+        # a secret keeps a text that anybody with the QMP socket can read back; it is none
+        text = json.dumps(hooks.thaw)
+        await self.monitor.execute("object-add", {"qom-type": "secret", "id": _names.HOOK, "data": text})
+        self.hooked = hooks
+
+    async def _mark_freeze(self) -> None:
         await _mark(self.monitor, _names.FREEZE)
         self.frozen = True
-        await _agent.freeze(vm, self.agent_path, timeout)
 
     async def announce(self) -> None:
         """Mark a running VM as stopped by us, while it still runs; one paused by its operator stays so."""
@@ -72,9 +93,9 @@ class Pause:
             )
 
     async def resume(self) -> None:
-        """Undo ``stop`` and ``freeze``; repeating it is harmless.
+        """Undo ``stop`` and ``freeze``, hook included; repeating it is harmless.
 
-        Raises AgentError if the guest stays frozen.
+        Raises AgentError if the guest stays frozen or its thaw hook fails.
         """
         if self.stopped:
             await self.monitor.execute("cont")
@@ -88,15 +109,30 @@ class Pause:
         if self.frozen and self.agent_path is not None:
             await _thaw(self.monitor, self.agent_path)
             self.frozen = False
+        if self.hooked is not None and self.agent_path is not None:
+            await _run_thaw_hook(self.monitor, self.agent_path, self.hooked.thaw)
+            self.hooked = None
+
+    async def resume_late(self) -> None:
+        """Try again until the guest is thawed: an agent that hung may wake and obey what it was sent."""
+        while True:
+            try:
+                return await self.resume()
+            except LivebackupError:
+                await asyncio.sleep(_RETRY_SECONDS)
 
 
 class NoPause:
     """Of a VM that does not run: it need not be stopped."""
 
     pause_ms: float | None = 0.0
+    frozen = False
 
-    async def freeze(self, dummy: float) -> None:
-        """There are no file systems to freeze: a session with this consistency was refused before."""
+    async def freeze(self, *dummies: object) -> None:
+        """There is no agent: this is never asked of it."""
+
+    async def announce(self) -> None:
+        """Nothing."""
 
     async def stop(self) -> None:
         """Nothing."""
@@ -121,6 +157,9 @@ async def resume_leftover(monitor: Monitor, found: tuple[str, ...], agent_path: 
         await _unmark(monitor, _names.PAUSE)
     if _names.FREEZE in found and agent_path is not None:
         await _thaw(monitor, agent_path)
+    if _names.HOOK in found and agent_path is not None:
+        text = await monitor.execute("qom-get", {"path": f"/objects/{_names.HOOK}", "property": "data"})
+        await _run_thaw_hook(monitor, agent_path, tuple(json.loads(text)))
 
 
 async def _thaw(monitor: Monitor, agent_path: str) -> None:
@@ -134,6 +173,16 @@ async def _thaw(monitor: Monitor, agent_path: str) -> None:
             vm=monitor.vm,
         ) from error
     await _unmark(monitor, _names.FREEZE)
+
+
+async def _run_thaw_hook(monitor: Monitor, agent_path: str, command: Command) -> None:
+    # without a success the mark stays, so that the next run tries again
+    await _agent.run(monitor.vm, agent_path, command, THAW_TIMEOUT, _nothing)
+    await _unmark(monitor, _names.HOOK)
+
+
+async def _nothing() -> None:
+    pass
 
 
 async def _mark(monitor: Monitor, name: str) -> None:

@@ -146,6 +146,32 @@ options:
       - Seconds the command may take. They are part of the session's stop budget.
     type: float
     default: 2.0
+  quiesce:
+    description:
+      - For each VM named, whether its guest agent freezes its file systems for the cut. Names of VMs that are
+        not on this host are passed over.
+      - With V(none) it does not. With V(require), a VM that cannot be frozen fails.
+      - With V(try), a VM that cannot be frozen within a third of the session's stop budget is backed up as it
+        is. The restore point then says V(crash) for it, and a warning says why. An agent that hung and freezes
+        the guest later is made to thaw it, for two minutes more after everything else is done, and by the
+        next backup.
+      - For VMs that are not named it follows from the O(livebackup.qemu.session#module:consistency) of the
+        session, V(none) for V(crash) and V(require) for V(filesystem).
+    type: dict
+  guest_hooks:
+    description:
+      - For each VM named, the commands V(freeze) and V(thaw) to run in its guest by its agent, each a list of a
+        program's path and its arguments. They bring an application to rest and let it go on.
+      - V(freeze) is run before the file systems are frozen, V(thaw) after they are thawed. If V(freeze) fails,
+        O(quiesce) decides whether the VM does; the default for a VM with hooks is V(require).
+      - Once V(freeze) has been started, V(thaw) is run, whatever happens, if need be by the watchdog or by the
+        next backup of the VM. It is run again until it succeeds, so it must bear that.
+      - V(freeze) is part of the session's stop budget, and the other VMs of the group stand still meanwhile, so
+        it should be fast. V(thaw) may take five seconds.
+      - If both file systems and hook have done their part, the restore point says V(application).
+      - The agent must allow C(guest-exec), which some distributions forbid by default. Scripts of the agent
+        itself, in C(/etc/qemu/fsfreeze-hook.d), run whenever it freezes; the point then says V(filesystem).
+    type: dict
 seealso:
   - module: livebackup.qemu.session
   - module: livebackup.qemu.tracking
@@ -159,6 +185,17 @@ EXAMPLES = r"""
   livebackup.qemu.backup:
     receiver_url: https://backup.example.com:8440
     session: "{{ opened.session.id }}"
+
+- name: Bring a database to rest, freeze web if its agent answers, and leave the others alone
+  livebackup.qemu.backup:
+    receiver_url: https://backup.example.com:8440
+    session: "{{ opened.session.id }}"
+    quiesce:
+      web: try
+    guest_hooks:
+      db:
+        freeze: [/usr/local/sbin/database, hold]
+        thaw: [/usr/local/sbin/database, go]
 
 - name: See how much a backup would copy
   livebackup.qemu.backup:
@@ -235,7 +272,9 @@ vms:
       type: float
       sample: 23.4
     consistency:
-      description: V(filesystem) if its agent froze its file systems, else V(crash). V(null) in check mode.
+      description:
+        - V(application) if also its O(guest_hooks) have run, V(filesystem) if its agent froze its file systems,
+          else V(crash). V(null) in check mode.
       type: str
       sample: crash
     disks:
@@ -321,6 +360,8 @@ def main() -> None:
             "cbw_timeout": {"type": "int", "choices": [1, 2, 3, 4], "default": 2},
             "cut_hook": {"type": "str"},
             "cut_hook_timeout": {"type": "float", "default": 2.0},
+            "quiesce": {"type": "dict"},
+            "guest_hooks": {"type": "dict"},
         },
         supports_check_mode=True,
     )

@@ -78,6 +78,7 @@ options:
       - With V(crash), each disk is as after a power cut, all of them at the same instant.
       - With V(filesystem), the guest agents freeze the file systems first. A VM whose agent does not answer
         fails.
+      - For single VMs it is changed by O(livebackup.qemu.backup#module:quiesce).
     type: str
     choices:
       - crash

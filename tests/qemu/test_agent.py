@@ -71,10 +71,7 @@ def test_no_agent_is_asked_if_a_crash_consistent_point_will_do(
 def test_a_silent_agent_fails_the_session(vm: Machine, receiver: ReceiverProcess) -> None:
     session = receiver.open(consistency="filesystem")
     result = backups.fail(vm, receiver, session)
-    assert (
-        f"VM {vm.name}: the session wants its file systems frozen but its guest agent is silent"
-        in result["msg"]
-    )
+    assert f"VM {vm.name}: its file systems are to be frozen but its guest agent is silent" in result["msg"]
     assert result["error"]["code"] == "agent-failed"
     assert receiver.wait_ended(session)["state"] == "aborted"
     assert vm.leftovers() == []
