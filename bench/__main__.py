@@ -9,13 +9,14 @@ from collections.abc import Callable
 import typer
 from rich.console import Console
 
-from bench import coordination, cut, ingest
+from bench import coordination, cut, impact, ingest
 from bench.report import Report
 
 SECTIONS: dict[str, Callable[[], Report]] = {
     "ingest": ingest.run,
     "coordination": coordination.run,
     "cut": cut.run,
+    "impact": impact.run,
 }
 
 
