@@ -13,7 +13,8 @@ import os
 from ansible.module_utils.common.respawn import has_respawned, respawn_module
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import DependencyError
 
-VENV_PYTHON = "/opt/livebackup/venv/bin/python"
+VENV = "/opt/livebackup/venv"
+VENV_PYTHON = f"{VENV}/bin/python"
 MINIMUM = "0.0.6"
 
 try:

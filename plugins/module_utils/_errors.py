@@ -36,6 +36,7 @@ an error into ``fail_json``.
      +-- TransferError            the way to the receiver
      |    +-- SnapshotBroken
      |    +-- ReceiverStalled
+     |    +-- ComparisonFailed
      +-- ReceiverError            the receiver's API
      |    +-- ReceiverUnreachable
      |    |    +-- ReceiverUntrusted
@@ -222,6 +223,12 @@ class ReceiverStalled(TransferError):
     """The receiver's storage daemon answered nothing for too long."""
 
     code = "receiver-stalled"
+
+
+class ComparisonFailed(TransferError):
+    """A disk could not be compared with its head. Facts: vm, disk, reason."""
+
+    code = "comparison-failed"
 
 
 class ReceiverError(LivebackupError):

@@ -16,6 +16,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._pause import Paus
 from ansible_collections.livebackup.qemu.plugins.module_utils._plan import DiskPlan
 from ansible_collections.livebackup.qemu.plugins.module_utils._qmp import Monitor
 from ansible_collections.livebackup.qemu.plugins.module_utils._quiesce import Hooks, Quiesce
+from ansible_collections.livebackup.qemu.plugins.module_utils._resync import Reading
 from ansible_collections.livebackup.qemu.plugins.module_utils._vm import Vm
 
 Item = TypeVar("Item")
@@ -24,7 +25,7 @@ Result = TypeVar("Result")
 
 @dataclass
 class Member:
-    """A VM with what the session holds of it; ``channels`` by the index of the disk.
+    """A VM with what the session holds of it; ``channels`` and ``readings`` by the index of the disk.
 
     ``stopped`` is the StoppedVm if it does not run; then ``monitor`` is that of its StorageDaemon ``daemon``.
     """
@@ -37,6 +38,8 @@ class Member:
     channels: dict[int, Channel] = field(default_factory=dict)
     stopped: Any = None
     daemon: Any = None
+    readings: dict[int, Reading] = field(default_factory=dict)
+    compared: set[int] = field(default_factory=set)
     consistency: str = "crash"
     quiesce: str = "none"
     hooks: Hooks | None = None

@@ -24,7 +24,7 @@ PSK = "lb-psk"
 SESSION_PREFIX = "lb-session-"
 
 _POINT = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
-_NODE = re.compile(r"lb-(cbw|snap|tmp|nbd|end|last|zero)-[0-9]+")
+_NODE = re.compile(r"lb-(cbw|snap|tmp|nbd|end|last|zero|sink|bits)-[0-9]+")
 
 
 def checkpoint(point: str) -> str:
@@ -59,7 +59,7 @@ def node(kind: str, index: int) -> str:
 
 
 def node_kind(name: str) -> str | None:
-    """cbw, snap, tmp, nbd, end, last or zero if the node is ours, else None."""
+    """cbw, snap, tmp, nbd, end, last, zero, sink or bits if the node is ours, else None."""
     match = _NODE.fullmatch(name)
     return match.group(1) if match else None
 
@@ -74,9 +74,19 @@ def end_job(index: int) -> str:
     return f"{PREFIX}mark-{index}"
 
 
+def reading(index: int) -> str:
+    """Id of the job that reads the disk with this index to compare it."""
+    return f"{PREFIX}read-{index}"
+
+
 def fd(index: int) -> str:
     """Name under which QEMU knows the socket to the receiver."""
     return f"{PREFIX}fd-{index}"
+
+
+def sink_fd(index: int) -> str:
+    """Name under which QEMU knows the socket to the process that compares."""
+    return f"{PREFIX}sink-fd-{index}"
 
 
 def scratch(index: int) -> str:

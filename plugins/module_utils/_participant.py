@@ -25,6 +25,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils import (
     _plan,
     _reconcile,
     _report,
+    _sink,
     _stopped,
     _suitability,
     _transfer,
@@ -45,6 +46,8 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._steps import Answ
 from ansible_collections.livebackup.qemu.plugins.module_utils._watchdog import Watchdog
 
 PROGRESS_SECONDS = 1.0
+# why the disks of a stopped VM are not compared
+NOT_RUNNING = "the VM does not run"
 # for telling a receiver that may be the very cause of the failure
 FAREWELL_SECONDS = 10.0
 
@@ -79,6 +82,7 @@ class Participant:
     members: Members = field(default_factory=Members)
     channels: list[Channel] = field(default_factory=list)
     plan: dict[str, Any] = field(default_factory=dict)
+    carrier: _transfer.Carrier | None = None
     warnings: list[str] = field(default_factory=list)
     transferring: bool = False
     transferred: bool = False
@@ -150,8 +154,9 @@ async def join(participant: Participant) -> Report:
     for stopped in participant.stopped:
         member, before[stopped.name] = await _stopped.join(stopped, receiver, settings.host)
         participant.members.present.append(member)
+    lacks = await _sink.lacks()
     reports = [
-        _report.vm_report(member.vm, member.agent, before[member.name])
+        _report.joined(member.vm, member.agent, before[member.name], NOT_RUNNING if member.stopped else lacks)
         for member in participant.members.present
     ]
     return Report("joined", {"vms": reports})
@@ -176,7 +181,12 @@ async def prepare(participant: Participant, answer: Answer) -> Report:
         participant.channels,
         settings.scratch_dir,
         settings.stall_limit,
+        participant.receiver,
+        settings.session,
+        settings.host,
+        settings.speed,
     )
+    participant.carrier = carrier
 
     async def attach(member: Member) -> None:
         member.quieten(settings.quiesce, plan["consistency"])
@@ -244,14 +254,15 @@ def cut_facts(member: Member) -> dict[str, Any]:
 
 async def transfer(participant: Participant, dummy: Answer) -> Report:
     """Start the jobs, or see how far they are; when all have ended well, free the VMs of them."""
-    members = participant.members
+    members, carrier = participant.members, participant.carrier
+    assert carrier is not None, "the order prepare comes first"
     if not participant.transferring:
         participant.transferring = True
-        await members.do(lambda member: _transfer.start(member, participant.settings.speed))
-    progress = await _progress(members)
+        await members.do(lambda member: _transfer.start(member, carrier))
+    progress = await _progress(members, carrier.speed)
     if not all(disk.ended for disk in progress):
         await _transfer.next_event(members.present, PROGRESS_SECONDS)
-        progress = await _progress(members)
+        progress = await _progress(members, carrier.speed)
     _faultpoints.reached("participant.transferring")
     if not all(disk.ended for disk in progress):
         return Report("transferring", {"disks": [disk.facts() for disk in progress]})
@@ -265,12 +276,21 @@ async def transfer(participant: Participant, dummy: Answer) -> Report:
 
 def sent_facts(member: Member) -> list[dict[str, Any]]:
     """The disks of one VM of the step ``transferred``."""
-    sent = member.sent_bytes.items()
-    return [{"vm": member.name, "disk": disk, "sent_bytes": count} for disk, count in sent]
+    compared = {plan.disk.name for plan in member.plans if plan.compared}
+    return [
+        {
+            "vm": member.name,
+            "disk": disk,
+            "sent_bytes": count,
+            **({"dirty_bytes": member.dirty_bytes[disk]} if disk in compared else {}),
+        }
+        for disk, count in member.sent_bytes.items()
+    ]
 
 
-async def _progress(members: Members) -> list[_transfer.Progress]:
-    return [disk for disks in await members.do(_transfer.look) for disk in disks]
+async def _progress(members: Members, speed: int) -> list[_transfer.Progress]:
+    looks = await members.do(lambda member: _transfer.look(member, speed))
+    return [disk for disks in looks for disk in disks]
 
 
 async def finish(participant: Participant, dummy: Answer) -> Report:
@@ -317,6 +337,8 @@ async def clean_up(participant: Participant, error: BaseException) -> None:
 
 async def put_in_order(participant: Participant, given_up: str | None = None) -> list[str]:
     """Settle every VM of ours and return the bitmaps removed; problems become warnings."""
+    for member in participant.members.everyone:
+        await _transfer.stop_comparing(member)
     removed, problems = await _reconcile.settle_all(
         participant.monitors, participant.receiver, participant.settings.host, given_up=given_up
     )

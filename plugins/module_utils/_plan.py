@@ -16,7 +16,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._vm import Disk, V
 @dataclass(frozen=True)
 class DiskPlan:
     """What the receiver decided for one disk; ``parent`` is None for a full backup, ``at_rest`` says that
-    nobody writes to the disk.
+    nobody writes to the disk, ``compared`` that what differs from the parent is found out by digests.
     """
 
     disk: Disk
@@ -25,6 +25,7 @@ class DiskPlan:
     parent: str | None = None
     export: str = ""
     at_rest: bool = False
+    compared: bool = False
 
     @property
     def source(self) -> str:
@@ -33,8 +34,8 @@ class DiskPlan:
 
     @property
     def incremental(self) -> bool:
-        """Whether only what was written since ``parent`` is copied."""
-        return self.parent is not None
+        """Whether what was written since ``parent`` is copied, as its bitmap says."""
+        return self.parent is not None and not self.compared
 
 
 def disk_plans(vm: Vm, plan: dict[str, Any]) -> list[DiskPlan]:
@@ -45,11 +46,12 @@ def disk_plans(vm: Vm, plan: dict[str, Any]) -> list[DiskPlan]:
 
 def _disk_plan(vm: Vm, index: int, planned: dict[str, Any], point: str) -> DiskPlan:
     disk, parent = vm.disk(planned["disk"]), planned["parent"]
-    if parent and not _bitmaps.is_healthy(disk, parent):
+    compared = planned.get("level") == "resync"
+    if parent and not compared and not _bitmaps.is_healthy(disk, parent):
         raise NotTracked(
             f"VM {vm.name}: the receiver wants the changes of disk {disk.name} since point {parent}, but no "
             "healthy bitmap has recorded them; repeat the backup.",
             vm=vm.name,
             disk=disk.name,
         )
-    return DiskPlan(disk, index, point, parent, planned["export"])
+    return DiskPlan(disk, index, point, parent, planned["export"], compared)

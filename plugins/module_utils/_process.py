@@ -44,16 +44,33 @@ async def run(
     return stdout.decode(errors="replace")
 
 
+async def serve(
+    argv: Sequence[str], *, stream: int, pass_fds: Sequence[int] = ()
+) -> asyncio.subprocess.Process:
+    """Start a program that serves on ``stream`` as its standard input and output; ``end`` it later.
+
+    Raises DependencyError if there is no such program.
+    """
+    null = asyncio.subprocess.DEVNULL
+    return await start(argv, pass_fds=pass_fds, stdin=stream, stdout=stream, stderr=null)
+
+
 async def start(
-    argv: Sequence[str], *, pass_fds: Sequence[int] = (), env: dict[str, str] | None = None
+    argv: Sequence[str],
+    *,
+    pass_fds: Sequence[int] = (),
+    env: dict[str, str] | None = None,
+    stdin: int = asyncio.subprocess.DEVNULL,
+    stdout: int = asyncio.subprocess.PIPE,
+    stderr: int = asyncio.subprocess.PIPE,
 ) -> asyncio.subprocess.Process:
     """Start a program, which gets SIGTERM if this process dies. Raises DependencyError if there is none."""
     try:
         return await asyncio.create_subprocess_exec(
             *argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
             pass_fds=tuple(pass_fds),
             start_new_session=True,
             env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
@@ -74,7 +91,7 @@ def _follow(parent: int) -> None:
         os._exit(1)
 
 
-async def end(process: asyncio.subprocess.Process, timeout: float) -> None:
+async def end(process: asyncio.subprocess.Process, timeout: float = 0.0) -> None:
     """Wait for its end for ``timeout`` seconds, then kill it with all it has started."""
     if timeout:
         with contextlib.suppress(asyncio.TimeoutError):

@@ -92,6 +92,23 @@ class Receiver:
         """POST below /api/v1; ``timeout`` in seconds if not the usual one."""
         return self._call("POST", path, body, timeout=timeout, idempotent=idempotent)
 
+    @contextlib.contextmanager
+    def download(self, path: str) -> Iterator[http.client.HTTPResponse]:
+        """GET below /api/v1 whose answer is not JSON; it is read in the body, piece by piece."""
+        connection = self.again()._connection
+        try:
+            connection.request("GET", f"/api/v1{path}", headers={"Authorization": f"Bearer {self._token}"})
+            response = connection.getresponse()
+            if response.status != http.client.OK:
+                decode(response.status, response.read(), self.url)
+            yield response
+        except ReceiverRefused as error:
+            raise _refusal(error, self.url, self._token_from) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise _unreachable(self.url, error) from error
+        finally:
+            connection.close()
+
     def delete(self, path: str) -> None:
         """DELETE below /api/v1."""
         self._call("DELETE", path)

@@ -116,7 +116,8 @@ async def release(monitor: Monitor) -> Vm:
     _faultpoints.reached("participant.nodes-removed")
     await _scratch.remove_fds(monitor)
     for index in range(len(vm.disks)):
-        await monitor.unless_refused("closefd", {"fdname": _names.fd(index)})
+        for name in (_names.fd(index), _names.sink_fd(index)):
+            await monitor.unless_refused("closefd", {"fdname": name})
     if _names.PSK in vm.objects:
         await monitor.execute("object-del", {"id": _names.PSK})
     _faultpoints.reached("participant.credentials-removed")
@@ -172,7 +173,7 @@ async def _end_jobs(monitor: Monitor, vm: Vm) -> None:
     if running:
         # a cancelled job still waits for the answers of a receiver that may hang
         for node in vm.nodes:
-            if _names.node_kind(node) == "nbd":
+            if _names.node_kind(node) in ("nbd", "sink"):
                 await monitor.unless_refused(
                     "yank", {"instances": [{"type": "block-node", "node-name": node}]}
                 )
@@ -202,7 +203,7 @@ async def _wait_concluded(monitor: Monitor, jobs: list[str]) -> None:
 
 async def _remove_nodes(monitor: Monitor, vm: Vm) -> None:
     ours = [(kind, node) for node in vm.nodes for kind in [_names.node_kind(node)] if kind]
-    for wanted in ("snap", "cbw", "tmp", "nbd", "last", "zero", "end"):
+    for wanted in ("snap", "cbw", "tmp", "nbd", "sink", "bits", "last", "zero", "end"):
         for kind, node in ours:
             if kind == wanted:
                 await _unplug(monitor, vm, node)

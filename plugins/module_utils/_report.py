@@ -28,6 +28,11 @@ def vm_report(vm: Vm, agent: str, before: Vm | None = None) -> dict[str, Any]:
     }
 
 
+def joined(vm: Vm, agent: str, before: Vm, lacks: str | None) -> dict[str, Any]:
+    """The VmReport of the step ``joined``; ``lacks``: what is missing to compare its disks."""
+    return {**vm_report(vm, agent, before), "can_resync": lacks is None, "resync_lacks": lacks}
+
+
 def disk_report(disk: Disk, before: Disk) -> dict[str, Any]:
     """One disk of a VmReport, with its bitmaps and those it had before."""
     marker = _bitmaps.marker(disk)

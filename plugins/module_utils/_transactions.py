@@ -57,7 +57,7 @@ def _start_checkpoint(plan: DiskPlan) -> Action:
 
 
 def _freeze(plan: DiskPlan) -> list[Action]:
-    if plan.parent is None:
+    if plan.parent is None or plan.compared:
         return []
     merged = _bitmaps.sources(plan.disk, plan.parent)
     node, size = plan.disk.node, merged[0].granularity
@@ -73,7 +73,7 @@ def hand_over_frozen(plans: list[DiskPlan]) -> list[Action]:
     """Second transaction of the cut: move the copies to the nodes that the jobs read, where they must be."""
     actions = []
     for plan in plans:
-        if plan.parent is not None and not plan.at_rest:
+        if plan.parent is not None and not plan.at_rest and not plan.compared:
             snapshot = _names.node("snap", plan.index)
             frozen = Bitmap(node=plan.disk.node, name=_names.FROZEN)
             size = _bitmaps.sources(plan.disk, plan.parent)[0].granularity
@@ -155,6 +155,39 @@ def backup_job(plan: DiskPlan, speed: int) -> dict[str, Any]:
         "speed": speed,
         "auto-dismiss": False,
     }
-    if plan.incremental:
+    if plan.parent is not None:
         options.update({"sync": "bitmap", "bitmap": _names.FROZEN, "bitmap-mode": "never"})
     return options
+
+
+def sink_node(plan: DiskPlan) -> dict[str, Any]:
+    """``blockdev-add`` arguments of the NBD client of the process that compares."""
+    return {
+        "driver": "nbd",
+        "node-name": _names.node("sink", plan.index),
+        "server": {"type": "fd", "str": _names.sink_fd(plan.index)},
+        "open-timeout": 3,
+        "reconnect-delay": 0,
+    }
+
+
+def reading_job(plan: DiskPlan, speed: int) -> dict[str, Any]:
+    """``blockdev-backup`` arguments of the job that reads the frozen disk to compare it."""
+    return {
+        "job-id": _names.reading(plan.index),
+        "device": _names.node("snap", plan.index),
+        "target": _names.node("sink", plan.index),
+        "sync": "full",
+        "speed": speed,
+        "auto-dismiss": False,
+    }
+
+
+def bits_node(plan: DiskPlan) -> dict[str, Any]:
+    """``blockdev-add`` arguments of a node that keeps nothing; writing to it sets bits in its bitmap."""
+    return {
+        "driver": "null-co",
+        "node-name": _names.node("bits", plan.index),
+        "size": plan.disk.virtual_size,
+        "read-zeroes": True,
+    }

@@ -18,6 +18,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils import (
     _faultpoints,
     _names,
     _reconcile,
+    _resync,
     _scratch,
     _transactions,
 )
@@ -30,6 +31,8 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
 )
 from ansible_collections.livebackup.qemu.plugins.module_utils._member import Member
 from ansible_collections.livebackup.qemu.plugins.module_utils._plan import DiskPlan
+from ansible_collections.livebackup.qemu.plugins.module_utils._receiver import Receiver
+from ansible_collections.livebackup.qemu.plugins.module_utils._resync import Reading
 from ansible_collections.livebackup.qemu.plugins.module_utils._watchdog import Watchdog
 
 
@@ -64,6 +67,10 @@ class Carrier:
     channels: list[Channel]
     scratch_dir: str
     stall_limit: float
+    receiver: Receiver
+    session: str
+    host: str
+    speed: int
 
 
 async def attach_targets(member: Member, carrier: Carrier) -> None:
@@ -83,6 +90,9 @@ async def attach_targets(member: Member, carrier: Carrier) -> None:
         )
         _faultpoints.reached("participant.scratch-attached")
         await _attach_receiver(member, plan, carrier)
+        if plan.compared:
+            member.readings[plan.index] = reading = Reading(monitor, plan, carrier.scratch_dir)
+            await reading.attach(carrier.channels, carrier.watchdog)
 
 
 async def connect(member: Member, plan: DiskPlan, carrier: Carrier) -> Channel:
@@ -108,38 +118,57 @@ async def _attach_receiver(member: Member, plan: DiskPlan, carrier: Carrier) -> 
     _faultpoints.reached("participant.receiver-attached")
 
 
-async def start(member: Member, speed: int) -> None:
-    """Start all jobs of a VM. QAPI: blockdev-backup."""
+async def start(member: Member, carrier: Carrier) -> None:
+    """Start all jobs of a VM, and where it is not known what to send, the comparison that finds it out."""
     for plan in member.plans:
-        member.channels[plan.index].expect()
-        await member.monitor.execute("blockdev-backup", _transactions.backup_job(plan, speed))
-        _faultpoints.reached("participant.job-started")
+        reading = member.readings.get(plan.index)
+        if reading is None:
+            await _start_job(member, plan, carrier.speed)
+        else:
+            path = _resync.digests_path(carrier.session, carrier.host, member.name, plan.disk.name)
+            reading.start(carrier.receiver, path, carrier.speed)
 
 
-async def look(member: Member) -> list[Progress]:
-    """The state of all jobs of a VM (QAPI ``query-jobs``).
+async def _start_job(member: Member, plan: DiskPlan, speed: int) -> None:
+    """QAPI: blockdev-backup."""
+    member.channels[plan.index].expect()
+    await member.monitor.execute("blockdev-backup", _transactions.backup_job(plan, speed))
+    _faultpoints.reached("participant.job-started")
+
+
+async def look(member: Member, speed: int) -> list[Progress]:
+    """The state of all jobs of a VM (QAPI ``query-jobs``); a disk that has been compared gets its job.
 
     Raises SnapshotBroken, ReceiverStalled, TransferError for a job that failed, MonitorError.
     """
+    for plan in member.plans:
+        reading = member.readings.get(plan.index)
+        if reading is not None and reading.ended and plan.index not in member.compared:
+            reading.result()
+            member.compared.add(plan.index)
+            member.dirty_bytes[plan.disk.name] = reading.differing_bytes
+            await _start_job(member, plan, speed)
     jobs = {job["id"]: job for job in await member.monitor.execute("query-jobs")}
     return [_progress(member, plan, jobs.get(_names.job(plan.index))) for plan in member.plans]
 
 
 def _progress(member: Member, plan: DiskPlan, job: dict[str, Any] | None) -> Progress:
-    channel = member.channels[plan.index]
+    channel, reading = member.channels[plan.index], member.readings.get(plan.index)
+    name, size = plan.disk.name, plan.disk.virtual_size
+    if reading is not None and plan.index not in member.compared:
+        return Progress(member.name, name, reading.done_bytes, size, channel.sent_bytes(), False)
     if job is None or job.get("error"):
-        raise failure(
-            member.name, plan.disk.name, "it was dismissed" if job is None else job["error"], channel.stalled
-        )
+        raise failure(member.name, name, "it was dismissed" if job is None else job["error"], channel.stalled)
     ended = job["status"] == "concluded"
     if ended:
         channel.rest()
-    member.sent_bytes[plan.disk.name] = channel.sent_bytes()
+    member.sent_bytes[name] = channel.sent_bytes()
+    before = size if reading is not None else 0
     return Progress(
         member.name,
-        plan.disk.name,
-        job["current-progress"],
-        job["total-progress"],
+        name,
+        before + job["current-progress"],
+        before + job["total-progress"],
         channel.sent_bytes(),
         ended,
     )
@@ -176,8 +205,15 @@ async def next_event(members: list[Member], timeout: float) -> None:
         await asyncio.gather(*waits, return_exceptions=True)
 
 
+async def stop_comparing(member: Member) -> None:
+    """End the comparisons of a VM, whatever they are at."""
+    for reading in member.readings.values():
+        await reading.close()
+
+
 async def detach(member: Member) -> None:
     """Free the VM of jobs, filters, scratch images and connections. Raises MonitorError."""
+    await stop_comparing(member)
     await _reconcile.release(member.monitor)
     for channel in member.channels.values():
         channel.close()

@@ -75,6 +75,15 @@ class Watchdog:
         """Shut this connection down should we die."""
         socket.send_fds(self._link, [b"{}"], [descriptor])
 
+    def take_along(self, pid: int | None) -> None:
+        """Kill this child of ours should we die; before Linux 5.3 only its own watch does that."""
+        with contextlib.suppress(AttributeError, TypeError, OSError):
+            descriptor = os.pidfd_open(pid)
+            try:
+                socket.send_fds(self._link, [b'{"process": true}'], [descriptor])
+            finally:
+                os.close(descriptor)
+
     def _say(self, message: dict[str, Any]) -> None:
         # without a watchdog no VM may be stopped, so a broken link is an error
         try:
@@ -131,10 +140,13 @@ def _leave_parent_alone(ours: socket.socket, theirs: socket.socket) -> None:
 
 
 def _serve(link: socket.socket, parent: int, silence: float) -> None:
-    vms, connections = _listen(link, parent, silence)
+    vms, connections, processes = _listen(link, parent, silence)
     for connection in connections:
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
+    for process in processes:
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(process, signal.SIGKILL)
     if vms:
         asyncio.run(_rescue(vms))
 
@@ -163,10 +175,11 @@ class Watch:
 
 def _listen(
     link: socket.socket, parent: int, silence: float
-) -> tuple[list[dict[str, Any]], list[socket.socket]]:
-    """Follow the parent to its end; return the VMs it left stopped and the connections it left open."""
+) -> tuple[list[dict[str, Any]], list[socket.socket], list[int]]:
+    """Follow the parent to its end; return the VMs it left stopped, its connections, its processes."""
     watch = Watch(time.monotonic(), silence)
     connections: list[socket.socket] = []
+    processes: list[int] = []
     while True:
         deadline = watch.deadline()
         link.settimeout(None if deadline is None else max(0.001, deadline - time.monotonic()))
@@ -179,9 +192,13 @@ def _listen(
         except OSError:
             data = b""
         if not data:
-            return watch.vms, connections
-        connections += [socket.socket(fileno=descriptor) for descriptor in descriptors]
-        watch.take(json.loads(data), time.monotonic())
+            return watch.vms, connections, processes
+        message = json.loads(data)
+        if "process" in message:
+            processes += descriptors
+        else:
+            connections += [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        watch.take(message, time.monotonic())
 
 
 def _kill(parent: int) -> None:

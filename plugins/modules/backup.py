@@ -287,7 +287,9 @@ vms:
           type: str
           sample: vd-a
         level:
-          description: V(full) or V(incremental). In check mode the receiver may still decide for V(full).
+          description:
+            - V(full), V(incremental) or V(resync), which sends what differs from RV(vms[].disks[].parent).
+            - In check mode the receiver may still decide for another one.
           type: str
           sample: incremental
         level_reason:
@@ -295,7 +297,7 @@ vms:
           type: str
           sample: changes since point 01JD2M3V5W6X7Y8Z9A0B1C2D3E
         parent:
-          description: The restore point since which changes were copied.
+          description: The restore point on which the new one stands.
           type: str
           sample: 01JD2M3V5W6X7Y8Z9A0B1C2D3E
         virtual_size:

@@ -17,7 +17,7 @@ description:
   - Places a marker, the disabled dirty bitmap C(livebackup:tracked), on each chosen disk. Backups take the
     disks that carry it and no others. The marker itself records nothing and costs nothing.
   - Removing a disk from tracking also removes all other bitmaps of Livebackup from it, so that a later backup
-    of the disk is a full one. The bitmaps of other programs are never touched.
+    of the disk must compare it with its last point, or copy it in full. The bitmaps of other programs are never touched.
   - A marker that became inconsistent because QEMU was killed is replaced.
   - Bitmaps are written into the image when QEMU ends in an orderly way. A marker placed in a QEMU process
     that is then killed is lost, so it is good practice to run this module before every backup.

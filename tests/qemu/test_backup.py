@@ -62,14 +62,14 @@ def test_increments_survive_an_orderly_stop_of_the_vm(vm: Machine, receiver: Rec
     assert set(levels(back_up_exactly(vm, receiver)).values()) == {"incremental"}
 
 
-def test_a_killed_vm_gets_a_full_backup(vm: Machine, receiver: ReceiverProcess) -> None:
+def test_a_killed_vm_is_resynchronized(vm: Machine, receiver: ReceiverProcess) -> None:
     track(vm)
     back_up(vm, receiver)
     vm.stop()
     vm.start().wait_writes()
     vm.kill()
     vm.start().wait_writes()
-    assert set(levels(back_up_exactly(vm, receiver)).values()) == {"full"}
+    assert set(levels(back_up_exactly(vm, receiver)).values()) == {"resync"}
     assert set(levels(back_up_exactly(vm, receiver)).values()) == {"incremental"}
 
 
@@ -83,7 +83,7 @@ def test_raw_disks_are_incremental_until_the_vm_stops(
     vm.stop()
     vm.start().wait_writes()
     track(vm, transient=True)
-    assert levels(back_up_exactly(vm, receiver)) == {"vd-a": "full", "vd-b": "incremental"}
+    assert levels(back_up_exactly(vm, receiver)) == {"vd-a": "resync", "vd-b": "incremental"}
 
 
 def test_another_granularity_is_used_from_the_next_backup_on(vm: Machine, receiver: ReceiverProcess) -> None:

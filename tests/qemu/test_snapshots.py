@@ -56,14 +56,14 @@ def test_an_increment_across_a_snapshot_of_libvirt(small_vm: Machine, receiver: 
     backups.assert_same(receiver.layer(vm.name, "vd-a", again["point"]), overlay)
 
 
-def test_a_full_after_a_plain_snapshot(small_vm: Machine, receiver: ReceiverProcess) -> None:
+def test_a_resync_after_a_plain_snapshot(small_vm: Machine, receiver: ReceiverProcess) -> None:
     vm = small_vm
     backups.track(vm)
     backups.back_up(vm, receiver)
     overlay = take_snapshot(vm, bitmaps=False)
     vm.write("a", pattern=2, count=MIB)
     result = backups.back_up(vm, receiver)
-    assert backups.levels(result) == {"vd-a": "full"}
+    assert backups.levels(result) == {"vd-a": "resync"}
     backups.assert_same(receiver.layer(vm.name, "vd-a", result["point"]), overlay)
     vm.write("a", pattern=3, count=MIB)
     assert backups.levels(backups.back_up(vm, receiver)) == {"vd-a": "incremental"}

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -28,7 +29,7 @@ from sqlalchemy import make_url
 from livebackup_receiver.catalog.tokens import Token
 from livebackup_receiver.checks import Check, CheckState
 from livebackup_receiver.config import Config
-from livebackup_receiver.model import Level, Point, rfc3339
+from livebackup_receiver.model import Level, Point, PointDisk, rfc3339
 from livebackup_receiver.restore import DiskRestore
 
 COLORS = {CheckState.OK: "green", CheckState.WARNING: "yellow", CheckState.FAILED: "red"}
@@ -148,15 +149,21 @@ def _lack(point: Point) -> str:
     return f"incomplete, without {missing}" if missing else "incomplete"
 
 
+def _levels(disks: list[PointDisk]) -> str:
+    """How many disks have each level; a resync is named only where there is one."""
+    count = Counter(disk.level for disk in disks)
+    shown = [level for level in Level if count[level] or level is not Level.RESYNC]
+    return ", ".join(f"{count[level]} {level}" for level in shown)
+
+
 def _point_cells(point: Point) -> list[str]:
     disks = [disk for vm in point.vms for disk in vm.disks]
-    full = sum(disk.level is Level.FULL for disk in disks)
     return [
         point.id,
         point.group if point.complete else f"{point.group} ({_lack(point)})",
         f"{point.cut_at:%Y-%m-%d %H:%M:%S}",
         ", ".join(vm.vm for vm in point.vms),
         point.consistency,
-        f"{full} full, {len(disks) - full} incremental",
+        _levels(disks),
         humanize.naturalsize(sum(disk.stored_bytes for disk in disks), binary=True),
     ]

@@ -46,8 +46,11 @@ class Consistency(StrEnum):
 
 
 class Level(StrEnum):
+    """What is sent: all; what the bitmap has recorded; what differs from the head by its digests."""
+
     FULL = "full"
     INCREMENTAL = "incremental"
+    RESYNC = "resync"
 
 
 class SessionState(StrEnum):

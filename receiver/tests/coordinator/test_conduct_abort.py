@@ -185,7 +185,7 @@ async def test_a_committed_session_cannot_be_aborted(server: Served, tmp_path: P
         answer = await client.post(f"/api/v1/sessions/{session}/abort", json={"reason": "too late"})
     assert answer.status_code == 409
     assert answer.json()["error"]["code"] == "session-committed"
-    assert len(files_of(server, session)) == 6
+    assert len(files_of(server, session)) == 9
 
 
 async def test_a_participant_may_clean_up_after_the_abort(server: Served, tmp_path: Path) -> None:

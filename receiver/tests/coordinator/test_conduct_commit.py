@@ -114,7 +114,7 @@ async def test_point_manifest_and_files_agree(server: Served, tmp_path: Path) ->
         for disk in vm.disks:
             await check_digest(store.root / disk.layer, disk.digest)
     suffixes = [Path(name).suffix for name in files_of(server, session)]
-    assert suffixes == [".json", ".qcow2"] * len(KEYS)
+    assert suffixes == [".digests", ".json", ".qcow2"] * len(KEYS)
 
 
 async def test_the_record_tells_the_whole_story(server: Served, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class Chaos:
         assert record.state.ended
         assert await daemons() == []
         kept = {(each.vm, each.disk) for each in record.disks if each.state == "sealed"}
-        assert len(files_of(self.server, record.id)) == 2 * len(kept)
+        assert len(files_of(self.server, record.id)) == 3 * len(kept)
         assert bool(kept) == (record.state is SessionState.COMMITTED)
         for key in kept:
             layer = self.server.receiver.store.disk(*key).layer(record.id)

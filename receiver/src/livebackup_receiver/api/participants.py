@@ -9,8 +9,10 @@ from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Request, Response
+from fastapi.responses import StreamingResponse
 
 from livebackup_receiver.api.auth import MayBackUp, ReceiverOf
+from livebackup_receiver.coordinator import heads
 from livebackup_receiver.coordinator.orders import Answer
 from livebackup_receiver.coordinator.reconcile import SeenBitmaps, Verdict
 from livebackup_receiver.coordinator.reports import ReportedStep
@@ -39,6 +41,27 @@ async def take_step(
         return await answering if answering.done() else Response(status_code=204)
     finally:
         await _cancel(answering, leaving)
+
+
+@router.get(
+    "/sessions/{session_id}/participants/{host}/digests/{vm}/{disk}",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/octet-stream": {}}}},
+)
+async def stream_digests(
+    session_id: str, host: str, vm: str, disk: str, receiver: ReceiverOf, token: MayBackUp
+) -> StreamingResponse:
+    """What a disk of the level resync held at the head, as digests of its clusters.
+
+    Frames of the number of the first cluster (8 bytes, little-endian), how many follow each other (4
+    bytes) and 32 bytes for each: blake3 of its 65536 bytes. Clusters that are zero are left out. The last
+    frame has no digests, and the number of the disk's clusters at the head.
+    """
+    session = await receiver.sessions.get(session_id)
+    frames = await asyncio.to_thread(
+        heads.composed_digests, session, host, vm, disk, catalog=receiver.catalog, store=receiver.store
+    )
+    return StreamingResponse(frames, media_type="application/octet-stream")
 
 
 @router.post("/reconcile")

@@ -3,8 +3,9 @@
 """Which level each disk is backed up at, and why; pure.
 
 A disk is incremental when it carries a healthy checkpoint bitmap of a committed point whose layer
-is there: that bitmap has recorded every write since. Anything else is a full backup, with a reason
-that a person understands.
+is there: that bitmap has recorded every write since. Without such a bitmap it is a resync if the
+digests of its head are there and its host can compare with them. Anything else is a full backup. The
+reason is one that a person understands.
 """
 
 from __future__ import annotations
@@ -31,20 +32,42 @@ FAULTS = {
 
 @dataclass(frozen=True)
 class Ancestor:
-    """A committed point of one disk; ``present`` says whether its layer is in the store."""
+    """A committed point of one disk.
+
+    :param present: its layer is in the store
+    :param undigested: why its digest tables cannot be compared with; None: they can
+    """
 
     point: str
     virtual_size: int
     present: bool
+    undigested: str | None = "its digests were not looked at"
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The level of a disk; ``bitmap`` is the one whose writes an incremental carries."""
+    """The level of a disk.
+
+    :param bitmap: the one whose writes an incremental carries
+    :param head: the point that a resync compares with
+    """
 
     level: Level
     reason: str
     bitmap: BitmapReport | None = None
+    head: str | None = None
+
+    @property
+    def parent(self) -> str | None:
+        return self.bitmap.point if self.bitmap else self.head
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Whether a host can compare a disk with digests; ``lacks`` says what is missing if not."""
+
+    able: bool = False
+    lacks: str | None = None
 
 
 def check_reports(host: str, reports: Sequence[VmReport]) -> None:
@@ -68,7 +91,9 @@ def check_reports(host: str, reports: Sequence[VmReport]) -> None:
             _check_disk(report.vm, disk)
 
 
-def decide(disk: DiskReport, ancestors: Sequence[Ancestor]) -> Decision:
+def decide(
+    disk: DiskReport, ancestors: Sequence[Ancestor], comparison: Comparison = Comparison()
+) -> Decision:
     """The level of one disk.
 
     :param ancestors: every committed point of this disk
@@ -84,7 +109,32 @@ def decide(disk: DiskReport, ancestors: Sequence[Ancestor]) -> Decision:
         if obstacle is None:
             return Decision(Level.INCREMENTAL, _changes(disk, known[bitmap.point]), bitmap)
         obstacles.append(obstacle)
-    return Decision(Level.FULL, obstacles[0] if obstacles else "no bitmap of a committed point on the disk")
+    obstacle = obstacles[0] if obstacles else "no bitmap of a committed point on the disk"
+    return _without_bitmap(disk, ancestors, comparison, obstacle)
+
+
+def _without_bitmap(
+    disk: DiskReport, ancestors: Sequence[Ancestor], comparison: Comparison, obstacle: str
+) -> Decision:
+    head = max((each for each in ancestors if each.present), key=lambda each: each.point, default=None)
+    if head is None or not (comparison.able or comparison.lacks):
+        return Decision(Level.FULL, obstacle)
+    if hindrance := _hindrance(disk, head, comparison):
+        return Decision(Level.FULL, f"{obstacle}; {hindrance}")
+    return Decision(
+        Level.RESYNC, f"{obstacle}; only what differs from point {head.point} is sent", head=head.point
+    )
+
+
+def _hindrance(disk: DiskReport, head: Ancestor, comparison: Comparison) -> str | None:
+    """Why a disk cannot be compared with its head, if it cannot."""
+    if disk.virtual_size < head.virtual_size:
+        return f"it is smaller than at point {head.point}, so it cannot be compared with that"
+    if not comparison.able:
+        return f"its host cannot compare it with point {head.point}: {comparison.lacks}"
+    if head.undigested:
+        return f"it cannot be compared with point {head.point}: {head.undigested}"
+    return None
 
 
 def plan_host(
@@ -95,7 +145,16 @@ def plan_host(
     :param ancestors: for each VM and disk its committed points
     """
     return [
-        _transfer(host, report, disk, decide(disk, ancestors.get((report.vm, disk.disk), ())))
+        _transfer(
+            host,
+            report,
+            disk,
+            decide(
+                disk,
+                ancestors.get((report.vm, disk.disk), ()),
+                Comparison(report.can_resync, report.resync_lacks),
+            ),
+        )
         for report in reports
         for disk in report.tracked_disks
     ]
@@ -150,7 +209,7 @@ def _transfer(host: str, vm: VmReport, disk: DiskReport, decision: Decision) -> 
         host=host,
         level=decision.level,
         level_reason=decision.reason + ("; the VM was not running" if vm.stopped else ""),
-        parent=decision.bitmap.point if decision.bitmap else None,
+        parent=decision.parent,
         virtual_size=disk.virtual_size,
         dirty_bytes=decision.bitmap.dirty_bytes if decision.bitmap else None,
     )

@@ -7,11 +7,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from livebackup_receiver.catalog.engine import Catalog
-from livebackup_receiver.catalog.points import group_members, points_of_vms
+from livebackup_receiver.catalog.points import DiskPoint, group_members, points_of_vms
+from livebackup_receiver.coordinator import heads
 from livebackup_receiver.coordinator.orders import Plan, PlannedDisk, PlannedVm
 from livebackup_receiver.coordinator.plan import Ancestor, plan_host
 from livebackup_receiver.coordinator.recovery import remove_leftovers
-from livebackup_receiver.coordinator.reports import VmReport
+from livebackup_receiver.coordinator.reports import DiskReport, VmReport
 from livebackup_receiver.model import Session, Transfer, Transport
 from livebackup_receiver.storage_daemon.layers import NewLayer
 from livebackup_receiver.store import durable, room
@@ -22,18 +23,34 @@ Ancestors = Mapping[tuple[str, str], Sequence[Ancestor]]
 
 
 def find_ancestors(catalog: Catalog, store: Store, reports: Reports) -> Ancestors:
-    """The committed points of every tracked disk; reads the catalog and looks for the layers."""
+    """The committed points of every tracked disk; reads the catalog and looks for the layers.
+
+    Of a disk that may need a resync, the digest tables are read too.
+    """
     with catalog.read() as db:
         found = points_of_vms(db, {vm.vm for vms in reports.values() for vm in vms})
     return {
-        (vm.vm, disk.disk): [
-            Ancestor(each.point, each.virtual_size, present=(store.root / each.layer).exists())
-            for each in found.get((vm.vm, disk.disk), ())
-        ]
+        (vm.vm, disk.disk): _ancestors(vm, disk, found.get((vm.vm, disk.disk), []), store)
         for vms in reports.values()
         for vm in vms
         for disk in vm.tracked_disks
     }
+
+
+def _ancestors(vm: VmReport, disk: DiskReport, points: Sequence[DiskPoint], store: Store) -> list[Ancestor]:
+    present = {each.point: (store.root / each.layer).exists() for each in points}
+    head = next((each.point for each in points if present[each.point]), None)
+    usable = {bitmap.point for bitmap in disk.bitmaps if bitmap.healthy}
+    wanted = head if vm.can_resync and not any(present.get(point) for point in usable) else None
+    return [
+        Ancestor(
+            each.point,
+            each.virtual_size,
+            present=present[each.point],
+            **({"undigested": heads.obstacle(points, store, head=wanted)} if each.point == wanted else {}),
+        )
+        for each in points
+    ]
 
 
 def find_members(catalog: Catalog, group: str) -> dict[str, str]:

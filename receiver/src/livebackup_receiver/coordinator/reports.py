@@ -62,7 +62,10 @@ class DiskReport(Model):
 
 
 class VmReport(Model):
-    """One VM with all its disks, tracked or not; ``stopped`` if it has no QEMU and its images are read."""
+    """One VM with all its disks, tracked or not; ``stopped`` if it has no QEMU and its images are read.
+
+    ``can_resync``: its host can compare digests; ``resync_lacks`` says what is missing if not.
+    """
 
     vm: str
     running: bool
@@ -70,6 +73,8 @@ class VmReport(Model):
     agent: AgentState
     qemu_version: str
     capabilities: list[str]
+    can_resync: bool = False
+    resync_lacks: str | None = None
     disks: list[DiskReport]
 
     @property
@@ -106,9 +111,12 @@ class DiskProgress(Model):
 
 
 class DiskSent(Model):
+    """A disk whose data is all sent; ``dirty_bytes`` if only the comparison has shown how much that is."""
+
     vm: str
     disk: str
     sent_bytes: Size
+    dirty_bytes: Size | None = None
 
 
 class Nothing(Model):

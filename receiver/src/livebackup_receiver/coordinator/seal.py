@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From received data to durable layers, in the only safe order.
 
-Flush, close, fsync, check, digest, names of manifest and layer; the commit record comes after all of it. A
-layer under its final name without a commit record is removed by the abort, or at the next start.
+Flush, close, fsync, check, digest, digest table, names of manifest and layer; the commit record comes after
+all of it. A layer under its final name without a commit record is removed by the abort, or at the next start.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from livebackup_receiver.coordinator.receipt import Receipt
 from livebackup_receiver.model import Transfer
 from livebackup_receiver.storage_daemon.intake import Intake
 from livebackup_receiver.store import durable
+from livebackup_receiver.store.digests import write_table
 from livebackup_receiver.store.integrity import check_layer, digest_file
 from livebackup_receiver.store.manifest import Manifest, write_manifest
 from livebackup_receiver.store.paths import DiskDirectory, Store
@@ -108,6 +109,7 @@ async def _seal_layer(
             await check_layer(partial)
         faultpoints.reached("session.layer-checked")
         layer = _measure(partial, await digest_file(partial))
+        await complete_in_thread(write_table, partial, directory.digests(receipt.session))
         manifest = manifest_of(transfer, layer, receipt, now=now)
         await complete_in_thread(_name, manifest, directory, partial)
     return manifest

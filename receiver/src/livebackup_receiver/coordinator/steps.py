@@ -145,14 +145,17 @@ def _progress(progress: DiskProgress, transfer: Transfer) -> None:
 
 
 def _transferred(facts: TransferredFacts, session: Session, participant: Participant, now: datetime) -> None:
-    sent = {(disk.vm, disk.disk): disk.sent_bytes for disk in facts.disks}
+    sent = {(disk.vm, disk.disk): disk for disk in facts.disks}
     mine = _transfers(session, participant.host)
     _drop_missing(
         _vms(mine) - {disk.vm for disk in mine if (disk.vm, disk.disk) not in sent}, session, participant, now
     )
     transitions.move(session, participant, ParticipantState.TRANSFERRED, now=now)
     for transfer in _transfers(session, participant.host):
-        transfer.sent_bytes = sent[transfer.vm, transfer.disk]
+        disk = sent[transfer.vm, transfer.disk]
+        transfer.sent_bytes = disk.sent_bytes
+        if disk.dirty_bytes is not None:
+            transfer.dirty_bytes = disk.dirty_bytes
         transfer.done_bytes = transfer.total_bytes
     transitions.move_transfers(
         _transfers(session, participant.host), session, TransferState.TRANSFERRED, now=now

@@ -15,6 +15,7 @@ ReceiverError                      500  exit 1
 |  |- VmUnknown
 |  |- DiskUnknown
 |  |- ExportUnknown
+|  |- NoResync
 |  |- TokenUnknown
 |  `- RouteUnknown
 |- StoreBusy                       503  exit 3
@@ -44,6 +45,7 @@ ReceiverError                      500  exit 1
 |  `- NoPortFree                   503
 |- LayerDamaged                    500  exit 10
 |- ManifestInvalid                 500  exit 10
+|- DigestsInvalid                  500  exit 10
 `- SessionAborted                  409  exit 11
    |- JoinTimedOut
    |- ParticipantSilent
@@ -111,6 +113,7 @@ from livebackup_receiver.errors.unknown import (
     DiskUnknown,
     ExportUnknown,
     GroupUnknown,
+    NoResync,
     PointUnknown,
     RouteUnknown,
     SessionUnknown,
@@ -121,6 +124,7 @@ from livebackup_receiver.errors.unknown import (
 from livebackup_receiver.errors.work import (
     CommandFailed,
     CommandTimedOut,
+    DigestsInvalid,
     LayerDamaged,
     ManifestInvalid,
     NoPortFree,
@@ -138,6 +142,7 @@ __all__ = [
     "CommandTimedOut",
     "ConfigInvalid",
     "Conflict",
+    "DigestsInvalid",
     "DiskUnknown",
     "ExportUnknown",
     "FormatUnsupported",
@@ -149,6 +154,7 @@ __all__ = [
     "ManifestInvalid",
     "NameInvalid",
     "NoPortFree",
+    "NoResync",
     "NoTrackedDisk",
     "NoVms",
     "NobodyLeft",

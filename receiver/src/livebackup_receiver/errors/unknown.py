@@ -60,6 +60,21 @@ class DiskUnknown(Unknown):
 
 
 @dataclass(eq=False)
+class NoResync(Unknown):
+    """A host asks for digests that its plan does not need."""
+
+    vm: str
+    disk: str
+    host: str
+    session: str
+    code = "no-resync"
+    cause_template = (
+        "disk {e.disk} of VM {e.vm} on host {e.host} is not being resynchronized by session {e.session}"
+    )
+    remedy_template = "ask only for disks of the level resync, while the session is open"
+
+
+@dataclass(eq=False)
 class ExportUnknown(Unknown):
     export: str
     code = "export-unknown"

@@ -115,3 +115,13 @@ class ManifestInvalid(ReceiverError):
     exit_code = 10
     cause_template = "the manifest {e.path} cannot be read: {e.problem}"
     remedy_template = "restore it from a copy of the store, or remove it together with its layer"
+
+
+@dataclass(eq=False)
+class DigestsInvalid(ReceiverError):
+    path: str
+    problem: str
+    code = "digests-invalid"
+    exit_code = 10
+    cause_template = "the digest table {e.path} cannot be used: {e.problem}"
+    remedy_template = "check the disk it lies on, then run the backup again, which copies the disk in full"

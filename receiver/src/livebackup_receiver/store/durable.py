@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -16,11 +18,22 @@ def write_file(path: Path, content: bytes, *, sync_name: bool = True) -> None:
 
     :param sync_name: False: the caller brings the directory's names to the disk
     """
-    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
-    with temporary.open("wb") as file:
+    with writing(path, sync_name=sync_name) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+
+
+@contextmanager
+def writing(path: Path, *, sync_name: bool = True) -> Iterator[BinaryIO]:
+    """Write a file piece by piece so that it is there whole or not at all."""
+    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     temporary.rename(path)
     if sync_name:
         sync_directory(path.parent)

@@ -19,6 +19,7 @@ POINT = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}", re.ASCII)
 
 LAYER_SUFFIX = ".qcow2"
 MANIFEST_SUFFIX = ".json"
+DIGESTS_SUFFIX = ".digests"
 PARTIAL_SUFFIX = ".partial"
 
 
@@ -57,9 +58,12 @@ class DiskDirectory:
     def manifest(self, point: str) -> Path:
         return self.path / (check_point(point) + MANIFEST_SUFFIX)
 
+    def digests(self, point: str) -> Path:
+        return self.path / (check_point(point) + DIGESTS_SUFFIX)
+
     def files_of(self, point: str) -> tuple[Path, ...]:
         """Every file that a session may have made for this point, whether or not it exists."""
-        return self.partial(point), self.layer(point), self.manifest(point)
+        return self.partial(point), self.layer(point), self.manifest(point), self.digests(point)
 
 
 @dataclass(frozen=True)

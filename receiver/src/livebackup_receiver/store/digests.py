@@ -1,0 +1,175 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The digest table beside each layer: what every 64 KiB cluster that the layer holds contains.
+
+``<point>.digests``, version 1, all numbers little-endian:
+
+======= ================ ==========================================================================
+offset  length           content
+======= ================ ==========================================================================
+0       8                ``LBDIGEST``
+8       4                version: 1
+12      4                bytes in a cluster: 65536
+16      8                size of the disk at this point, in bytes
+24      8                number of clusters in this table (n)
+32      32               blake3 of everything from offset 64 on, and then of the bytes 0 to 31
+64      8 n              the clusters' numbers, ascending
+64+8n   32 n             for each its digest: blake3 of its 65536 bytes; 32 zero bytes if all are zero
+======= ================ ==========================================================================
+
+The last cluster of a disk counts as if it were filled up with zeros, so its digest stays right when
+the disk grows. Clusters that a layer does not hold are its parent's; those that no layer of a chain
+holds are zeros. A full layer lists no cluster only because it is zero.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from livebackup_receiver.errors import DigestsInvalid
+from livebackup_receiver.store import durable
+from livebackup_receiver.store.qcow2 import CLUSTER_BYTES, Clusters, Layer, open_layer
+
+MAGIC = b"LBDIGEST"
+VERSION = 1
+DIGEST_BYTES = 32
+ZERO = bytes(DIGEST_BYTES)
+# 2 GiB of the disk: a megabyte of digests at a time
+CLUSTERS_AT_ONCE = 32768
+
+_HEADER = struct.Struct("<8sIIQQ")
+_FRAME = struct.Struct("<QI")
+HEAD_BYTES = _HEADER.size + DIGEST_BYTES
+_DIGEST_OF_ZEROS = blake3(bytes(CLUSTER_BYTES)).digest()
+
+Digests = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose content has been checked; ``digests`` has a row for each number in ``index``."""
+
+    virtual_size: int
+    index: NDArray[np.uint64]
+    digests: Digests
+
+    @property
+    def clusters(self) -> int:
+        """How many clusters the disk has."""
+        return -(-self.virtual_size // CLUSTER_BYTES)
+
+
+def write_table(layer: Path, table: Path) -> None:
+    """Read a layer and write its table durably.
+
+    :raise LayerDamaged: the layer is not one of the receiver's
+    """
+    workers = os.cpu_count() or 1
+    with open_layer(layer) as image, durable.writing(table) as file, ThreadPoolExecutor(workers) as pool:
+        file.write(bytes(HEAD_BYTES))
+        body = blake3(max_threads=blake3.AUTO)
+        count = 0
+        for clusters in image.own_clusters():
+            count += len(clusters.index)
+            body.update(part := clusters.index.astype("<u8").tobytes())
+            file.write(part)
+        for clusters in image.own_clusters():
+            body.update(part := _digests(image, clusters, pool, workers))
+            file.write(part)
+        header = _HEADER.pack(MAGIC, VERSION, CLUSTER_BYTES, image.virtual_size, count)
+        file.seek(0)
+        file.write(header + body.update(header).digest())
+
+
+def _digests(image: Layer, clusters: Clusters, pool: ThreadPoolExecutor, workers: int) -> bytes:
+    places = list(zip(clusters.index.tolist(), clusters.offset.tolist(), strict=True))
+    size = -(-len(places) // workers) or 1
+    shares = [places[start : start + size] for start in range(0, len(places), size)]
+    return b"".join(pool.map(lambda share: b"".join(_digest(image, *place) for place in share), shares))
+
+
+def _digest(image: Layer, index: int, offset: int) -> bytes:
+    if not offset:
+        return ZERO
+    digest = blake3(image.read(index, offset)).digest()
+    return ZERO if digest == _DIGEST_OF_ZEROS else digest
+
+
+def read_table(path: Path) -> Table:
+    """Open a table and check every byte of it: a wrong one would leave changes out of a backup.
+
+    :raise DigestsInvalid: it is missing, damaged, or of another version
+    """
+    try:
+        content = np.memmap(path, dtype=np.uint8, mode="r")
+    except (OSError, ValueError) as error:
+        raise DigestsInvalid(str(path), getattr(error, "strerror", None) or "it is empty") from None
+    header, digest = content[: _HEADER.size].tobytes(), content[_HEADER.size : HEAD_BYTES].tobytes()
+    if len(digest) < DIGEST_BYTES:
+        raise DigestsInvalid(str(path), "it is too short")
+    magic, version, cluster, virtual_size, count = _HEADER.unpack(header)
+    if (magic, version, cluster) != (MAGIC, VERSION, CLUSTER_BYTES):
+        raise DigestsInvalid(str(path), "it is of another format")
+    body = content[HEAD_BYTES:]
+    found = blake3(body.data, max_threads=blake3.AUTO).update(header).digest()
+    if len(body) != count * (8 + DIGEST_BYTES) or found != digest:
+        raise DigestsInvalid(str(path), "its bytes do not match its digest")
+    numbers, digests = body[: 8 * count], body[8 * count :]
+    return Table(virtual_size, numbers.view("<u8"), digests.reshape(count, DIGEST_BYTES))
+
+
+def read_chain(paths: Sequence[Path]) -> list[Table]:
+    """The tables of a disk's layers, from the full one up to the point.
+
+    :raise DigestsInvalid: one is not usable, or the disk was smaller at a later point
+    """
+    tables = [read_table(path) for path in paths]
+    for (lower, upper), path in zip(pairwise(tables), paths[1:], strict=True):
+        if upper.virtual_size < lower.virtual_size:
+            raise DigestsInvalid(str(path), "the disk has shrunk")
+    return tables
+
+
+def compose(tables: Sequence[Table], first: int, count: int) -> Digests:
+    """The digests of ``count`` clusters of a disk from ``first`` on; pure.
+
+    :param tables: as ``read_chain`` gives them
+    """
+    composed = np.zeros((count, DIGEST_BYTES), dtype=np.uint8)
+    for table in tables:
+        start, end = np.searchsorted(table.index, [first, first + count])
+        composed[table.index[start:end] - np.uint64(first)] = table.digests[start:end]
+    return composed
+
+
+def frames(tables: Sequence[Table]) -> Iterator[bytes]:
+    """The digests of a whole disk as the API sends them, leaving out the clusters that are zero; pure.
+
+    A frame is the number of its first cluster (8 bytes), how many follow each other (4 bytes), both
+    little-endian, and their digests. The last frame has none, and the number of the disk's clusters.
+    """
+    clusters = tables[-1].clusters
+    for first in range(0, clusters, CLUSTERS_AT_ONCE):
+        digests = compose(tables, first, min(CLUSTERS_AT_ONCE, clusters - first))
+        yield b"".join(
+            _FRAME.pack(first + start, end - start) + digests[start:end].tobytes()
+            for start, end in _runs(digests)
+        )
+    yield _FRAME.pack(clusters, 0)
+
+
+def _runs(digests: Digests) -> list[tuple[int, int]]:
+    """Where the rows that are not zero begin and end."""
+    present = np.any(digests, axis=1).astype(np.int8)
+    edges = np.flatnonzero(np.diff(present, prepend=0, append=0)).tolist()
+    return list(zip(edges[::2], edges[1::2], strict=True))
