@@ -9,7 +9,7 @@ from collections.abc import Callable
 import typer
 from rich.console import Console
 
-from bench import coordination, cut, impact, ingest
+from bench import coordination, cut, impact, ingest, resync
 from bench.report import Report
 
 SECTIONS: dict[str, Callable[[], Report]] = {
@@ -17,6 +17,7 @@ SECTIONS: dict[str, Callable[[], Report]] = {
     "coordination": coordination.run,
     "cut": cut.run,
     "impact": impact.run,
+    "resync": resync.run,
 }
 
 

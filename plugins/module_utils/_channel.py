@@ -97,6 +97,8 @@ def connect(transport: Transport, stall_limit: float) -> Channel:
         ) from error
     stream.settimeout(None)
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # while a disk is being compared nothing is sent, and firewalls forget idle connections
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * stall_limit))
     return Channel(stream)
 

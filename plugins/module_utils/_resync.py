@@ -174,7 +174,7 @@ def failure(vm: str, disk: str, reason: str, stalled: bool) -> LivebackupError:
         )
     return ComparisonFailed(
         f"VM {vm}: disk {disk} could not be compared with its last point: {reason.rstrip('.')}; repeat the "
-        "backup.",
+        "backup, and if it fails again, remove nbdkit from this host, so that the disk is sent in full.",
         **facts,
     )
 

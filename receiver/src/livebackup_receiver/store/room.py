@@ -21,10 +21,11 @@ def free_bytes(path: Path) -> int:
 def planned_bytes(transfer: Transfer, *, allocated_bytes: int | None) -> int:
     """The bytes a planned disk will probably store.
 
-    The changes of an incremental are counted by its bitmap. Of a full backup only the participant
-    can know how much of the disk is in use; its virtual size would refuse nearly every session.
+    The changes of an incremental are counted by its bitmap; those of a resync are usually few, and known
+    only when the disk has been read. Of a full backup only the participant can know how much of the disk
+    is in use; its virtual size would refuse nearly every session.
     """
-    if transfer.level is Level.INCREMENTAL:
+    if transfer.level is not Level.FULL:
         return transfer.dirty_bytes or 0
     return allocated_bytes or 0
 
