@@ -82,7 +82,7 @@ class Participant:
     members: Members = field(default_factory=Members)
     channels: list[Channel] = field(default_factory=list)
     plan: dict[str, Any] = field(default_factory=dict)
-    carrier: _transfer.Carrier | None = None
+    carrier: _transfer.Carrier = field(init=False)
     warnings: list[str] = field(default_factory=list)
     transferring: bool = False
     transferred: bool = False
@@ -255,7 +255,6 @@ def cut_facts(member: Member) -> dict[str, Any]:
 async def transfer(participant: Participant, dummy: Answer) -> Report:
     """Start the jobs, or see how far they are; when all have ended well, free the VMs of them."""
     members, carrier = participant.members, participant.carrier
-    assert carrier is not None, "the order prepare comes first"
     if not participant.transferring:
         participant.transferring = True
         await members.do(lambda member: _transfer.start(member, carrier))
