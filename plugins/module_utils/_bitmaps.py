@@ -100,6 +100,14 @@ def fault(disk: Disk, point: str) -> str | None:
     return "shrunk" if any(not proof.dirty_bytes for proof in proofs) else "snapshot"
 
 
+def growth_unit(disk: Disk) -> int | None:
+    """As ``_graph.growth_unit``, but 1 if the last granule, which is always copied, covers a cluster."""
+    ended = [bitmap.granularity for bitmap in disk.bitmaps if _names.ended_point_of(bitmap.name)]
+    if disk.growth_unit is None or disk.growth_unit > min([granularity(disk), *ended]):
+        return disk.growth_unit
+    return 1
+
+
 def points(disk: Disk) -> list[str]:
     """The restore points with a checkpoint bitmap on the disk or a backing node, oldest first."""
     return sorted({point for bitmap in disk.bitmaps for point in [_names.point_of(bitmap.name)] if point})

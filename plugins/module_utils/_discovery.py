@@ -219,7 +219,7 @@ def _disk(block: dict[str, Any], nodes: dict[str, Any], edges: tuple[tuple[str, 
         allocated_bytes=None if chain else node["image"].get("actual-size"),
         read_only=node["ro"],
         can_persist=can_persist(node),
-        grows_with_zeros=_graph.grows_with_zeros(node, nodes.get(_graph.child(edges, top, "file") or "")),
+        growth_unit=_graph.growth_unit(node, nodes.get(_graph.child(edges, top, "file") or "")),
         chain=chain,
         bitmaps=tuple(bitmap for name in (top, *chain) for bitmap in bitmaps_of(nodes.get(name, {}), name)),
     )

@@ -44,12 +44,17 @@ def backing_chain(edges: tuple[tuple[str, str, str], ...], node: str) -> tuple[s
     return () if below is None else (below, *backing_chain(edges, below))
 
 
-def grows_with_zeros(node: dict[str, Any], file: dict[str, Any] | None) -> bool:
-    """Whether the new area of a larger disk reads as zeros: that of a qcow2 image or of a regular file."""
-    data = node["image"].get("format-specific", {}).get("data", {})
+def growth_unit(node: dict[str, Any], file: dict[str, Any] | None) -> int | None:
+    """Of what the size must be a multiple so that the new area of the disk reads as zeros, should it grow.
+
+    A qcow2 image that was made smaller may keep old data up to the end of its last cluster. None for a block
+    device, which shows what was there before.
+    """
+    image = node["image"]
     if node["drv"] == "qcow2":
-        return not data.get("data-file-raw")
-    return node["drv"] == "raw" and file is not None and file["drv"] == "file"
+        data = image.get("format-specific", {}).get("data", {})
+        return None if data.get("data-file-raw") else image["cluster-size"]
+    return 1 if node["drv"] == "raw" and file is not None and file["drv"] == "file" else None
 
 
 def devices_on(vm: Vm, node: str) -> list[str]:

@@ -45,7 +45,7 @@ def disk_report(disk: Disk, before: Disk) -> dict[str, Any]:
         "persistent": disk.can_persist,
         "granularity": marker and marker.granularity,
         "allocated_bytes": disk.allocated_bytes,
-        "grows_with_zeros": disk.grows_with_zeros,
+        "growth_unit": _bitmaps.growth_unit(disk),
         "bitmaps": [
             _bitmap_report(disk, before, point)
             for point in sorted({*_bitmaps.points(disk), *_bitmaps.points(before)})

@@ -50,8 +50,8 @@ class Disk:
 
     ``node`` is the format node, found through a filter of ours if one is in place; ``chain`` are the nodes of
     its backing files, nearest first; ``bitmaps`` are those of all of these nodes. ``allocated_bytes`` is what
-    the image takes on the host, None if that is not the whole disk. ``grows_with_zeros``: should the
-    disk grow, its new area reads as zeros; that of a block device shows what was there before.
+    the image takes on the host, None if that is not the whole disk. ``growth_unit``: see
+    _graph.growth_unit.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Disk:
     allocated_bytes: int | None = None
     read_only: bool = False
     can_persist: bool = True
-    grows_with_zeros: bool = True
+    growth_unit: int | None = 1
     chain: tuple[str, ...] = ()
     bitmaps: tuple[Bitmap, ...] = ()
 

@@ -167,10 +167,10 @@ vms:
           description: Whether the image can store bitmaps, so that tracking outlives a stop of the VM.
           type: bool
           sample: true
-        grows_with_zeros:
-          description: Whether its new area reads as zeros should it grow, so that it stays incremental.
-          type: bool
-          sample: true
+        growth_unit:
+          description: A disk that grows stays incremental if its size was a multiple of this; V(null) if never.
+          type: int
+          sample: 1
         granularity:
           description: Bytes per bit of its next checkpoint bitmap; V(null) if it is not tracked.
           type: int

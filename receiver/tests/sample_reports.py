@@ -25,7 +25,7 @@ def disk_report(disk: str = "vd-a", **facts: Any) -> DiskReport:
         "tracked": True,
         "persistent": True,
         "granularity": 65536,
-        "grows_with_zeros": True,
+        "growth_unit": 1,
         "bitmaps": [],
     }
     return DiskReport(disk=disk, **(defaults | facts))

@@ -68,6 +68,34 @@ def test_the_grown_area_is_not_written_and_reads_as_zeros(
     backups.assert_same(image, vm.directory / "truth-a.qcow2")
 
 
+@pytest.mark.parametrize(
+    ("cluster", "granularity", "smaller", "level"),
+    [
+        ("2M", 65536, 31 * MIB, "full"),
+        ("2M", 65536, 30 * MIB, "incremental"),
+        ("64k", 4096, 31 * MIB + 4096, "full"),
+        ("64k", 65536, 31 * MIB + 4096, "incremental"),
+    ],
+)
+def test_what_qcow2_keeps_behind_the_end_of_the_disk_comes_back_when_it_grows(
+    make_machine: MakeMachine,
+    receiver: ReceiverProcess,
+    cluster: str,
+    granularity: int,
+    smaller: int,
+    level: str,
+) -> None:
+    vm = make_machine(images=(Image("a", options=("-o", f"cluster_size={cluster}")),), rounds=0)
+    vm.write("a", pattern=1, offset=MIB, count=31 * MIB)
+    resize(vm, smaller)
+    backups.track(vm, granularity=granularity)
+    backups.back_up_exactly(vm, receiver)
+    resize(vm, 33 * MIB)
+    disk = only_disk(backups.back_up_exactly(vm, receiver))
+    assert disk["level"] == level
+    assert f"the disk grew from {smaller} to {33 * MIB} bytes" in disk["level_reason"]
+
+
 @pytest.mark.parametrize("image_format", ["qcow2", "raw"])
 @pytest.mark.parametrize("smaller", [ODD - 512, ODD - 65536, 16 * MIB])
 @pytest.mark.parametrize("larger", [ODD, ODD + MIB])

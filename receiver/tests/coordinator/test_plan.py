@@ -102,11 +102,17 @@ def test_a_grown_disk_is_incremental_and_says_so() -> None:
     assert decision.reason == f"changes since point {FIRST}; the disk grew from {GIB} to {2 * GIB} bytes"
 
 
-def test_a_grown_disk_whose_new_area_may_hold_old_data_is_full() -> None:
-    disk = disk_report(bitmaps=[bitmap(FIRST)], virtual_size=2 * GIB, grows_with_zeros=False)
-    reason = f"the disk grew from {GIB} to {2 * GIB} bytes and its new area may hold old data"
-    assert decide(disk, [ancestor(FIRST)]).reason == reason
+@pytest.mark.parametrize("growth_unit", [None, 1 << 21])
+def test_a_grown_disk_whose_new_area_may_hold_old_data_is_full(growth_unit: int | None) -> None:
+    disk = disk_report(bitmaps=[bitmap(FIRST)], virtual_size=2 * GIB, growth_unit=growth_unit)
+    reason = f"the disk grew from {GIB + 512} to {2 * GIB} bytes and its new area may hold old data"
+    assert decide(disk, [ancestor(FIRST, virtual_size=GIB + 512)]).reason == reason
     assert decide(disk, [ancestor(FIRST, virtual_size=2 * GIB)]).level is Level.INCREMENTAL
+
+
+def test_a_disk_that_grew_from_a_whole_number_of_clusters_is_incremental() -> None:
+    disk = disk_report(bitmaps=[bitmap(FIRST)], virtual_size=GIB + 512, growth_unit=1 << 21)
+    assert decide(disk, [ancestor(FIRST)]).level is Level.INCREMENTAL
 
 
 POINTS = st.sampled_from([FIRST, SECOND, THIRD])

@@ -190,7 +190,7 @@ def _resize(disk: DiskReport, bitmap: BitmapReport, known: Mapping[str, Ancestor
     for before, after in pairwise(sizes):
         if after < before:
             return f"size changed from {before} to {after} bytes"
-        if after > before and not disk.grows_with_zeros:
+        if after > before and (disk.growth_unit is None or before % disk.growth_unit):
             return f"the disk grew from {before} to {after} bytes and its new area may hold old data"
     return None
 

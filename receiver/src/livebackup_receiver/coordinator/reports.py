@@ -46,7 +46,8 @@ class BitmapReport(Model):
 class DiskReport(Model):
     """One disk of a VM; ``allocated_bytes`` sharpens the estimate of a full backup, if it is known.
 
-    ``grows_with_zeros``: what a larger disk has more reads as zeros.
+    ``growth_unit``: if its size is a multiple of this and it grows, the new area reads as zeros. None if that
+    is not known.
     """
 
     disk: str
@@ -57,7 +58,7 @@ class DiskReport(Model):
     persistent: bool
     granularity: Size | None = None
     allocated_bytes: Size | None = None
-    grows_with_zeros: bool = False
+    growth_unit: Annotated[int, Field(ge=1)] | None = None
     bitmaps: Annotated[list[BitmapReport], Field(default_factory=list)]
 
 

@@ -118,6 +118,17 @@ def test_the_checkpoint_must_be_on_every_node_down_to_its_own(
     assert _bitmaps.fault(disk, points[0]) == fault
 
 
+@pytest.mark.parametrize(
+    ("cluster", "granularity", "unit"),
+    [(65536, 65536, 1), (2 << 20, 65536, 2 << 20), (65536, 4096, 65536), (1, 65536, 1), (None, 65536, None)],
+)
+def test_a_last_granule_that_covers_a_cluster_makes_any_size_fit(
+    make_disk: Any, points: Any, cluster: int | None, granularity: int, unit: int | None
+) -> None:
+    ending = end("disk-a", points[0], granularity=granularity)
+    assert _bitmaps.growth_unit(make_disk(ending, growth_unit=cluster)) == unit
+
+
 def test_dirty_bytes_are_summed_over_the_chain_but_never_more_than_the_disk(
     make_disk: Any, points: Any
 ) -> None:
