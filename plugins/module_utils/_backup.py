@@ -14,6 +14,7 @@ import socket
 from typing import Any
 
 from ansible_collections.livebackup.qemu.plugins.module_utils import (
+    _bandwidth,
     _bitmaps,
     _discovery,
     _faultpoints,
@@ -37,8 +38,6 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._receiver import R
 from ansible_collections.livebackup.qemu.plugins.module_utils._vm import Disk, Vm
 from ansible_collections.livebackup.qemu.plugins.module_utils._watchdog import Watchdog
 
-# A slower job leaves the connection idle for so long that it looks like a receiver that hangs.
-SPEED_MINIMUM = 1 << 20
 # A transfer that stalls is ended after the limit; one who has not even done that hangs.
 HANG_STALLS = 2.0
 
@@ -71,12 +70,6 @@ def backup(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 
 def settings_of(params: dict[str, Any]) -> Settings:
     """The options of the module as the participant wants them. Raises OptionError."""
-    if 0 < params["speed"] < SPEED_MINIMUM:
-        raise OptionError(
-            f"speed {params['speed']} is too low; give at least {SPEED_MINIMUM} bytes per second, or 0 for "
-            "no limit.",
-            speed=params["speed"],
-        )
     return Settings(
         session=params["session"],
         host=params["host"] or socket.gethostname(),
@@ -84,7 +77,8 @@ def settings_of(params: dict[str, Any]) -> Settings:
         cut_hook=_command(params["cut_hook"] or ""),
         cut_hook_timeout=params["cut_hook_timeout"],
         cbw_timeout=params["cbw_timeout"],
-        speed=params["speed"],
+        speed=_bandwidth.checked("speed", params["speed"]),
+        host_speed=_bandwidth.checked("host_speed", params["host_speed"]),
         stall_limit=params["stall_limit"],
         quiesce=_quiesce.from_options(params["quiesce"], params["guest_hooks"]),
     )

@@ -43,6 +43,8 @@ class Channel:
 
     def __init__(self, stream: socket.socket) -> None:
         self.stalled = False
+        # seconds on top of the limit for a job that is slow because it must be
+        self.patience = 0.0
         self._socket = stream
         self._expecting_since: float | None = None
 
@@ -65,6 +67,7 @@ class Channel:
     def shut_if_stalled(self, limit: float, now: float) -> None:
         """Shut the connection down if data was due for ``limit`` seconds and none came."""
         since = self._expecting_since
+        limit += self.patience
         if since is not None and now - since > limit and self._info().last_received_ms > 1000 * limit:
             self.stalled = True
             self.shut()

@@ -95,6 +95,14 @@ class Members:
                 self._lose(member, result)
         return [result for result in results if not isinstance(result, BaseException)]
 
+    def not_frozen(self) -> list[str]:
+        """What to tell the user of VMs that were not frozen although that was tried."""
+        return [
+            f"VM {member.name} is crash-consistent only, because it could not be frozen: {member.not_frozen}"
+            for member in self.present
+            if member.not_frozen
+        ]
+
     def _lose(self, member: Member, error: BaseException) -> None:
         if self.policy != "each" or not isinstance(error, LivebackupError) or len(self.present) == 1:
             raise error

@@ -16,6 +16,7 @@ from typing import Any
 
 from ansible_collections.livebackup.qemu.plugins.module_utils import (
     _agent,
+    _bandwidth,
     _credentials,
     _cut,
     _discovery,
@@ -54,7 +55,7 @@ FAREWELL_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Settings:
-    """The options of a participant; times in seconds, speed in bytes per second and disk (0: no limit)."""
+    """The options of a participant; times in seconds, speeds in bytes per second (0: no limit)."""
 
     session: str
     host: str
@@ -63,6 +64,7 @@ class Settings:
     cut_hook_timeout: float
     cbw_timeout: int
     speed: int
+    host_speed: int
     stall_limit: float
     quiesce: Quiesce
 
@@ -89,6 +91,7 @@ class Participant:
 
     def __post_init__(self) -> None:
         self.window = _cut.Window(self.members, self.watchdog)
+        self.pace = _bandwidth.Pace(self.settings.speed, self.settings.host_speed)
         self.dialogue = Dialogue(self.receiver, self.settings.session, self.settings.host)
 
     async def run(self) -> None:
@@ -219,19 +222,11 @@ async def cut(participant: Participant, dummy: Answer) -> Report:
         settings.session, settings.cut_hook, settings.cut_hook_timeout, settings.cbw_timeout
     )
     await participant.window.close()
-    participant.warnings += [*_not_frozen(participant), *participant.window.complaints]
+    participant.warnings += [*participant.members.not_frozen(), *participant.window.complaints]
     await participant.members.do(_cut.measure)
     await participant.members.do(_ends.place)
     _faultpoints.reached("participant.measured")
     return Report("cut", {"vms": [cut_facts(member) for member in participant.members.present]})
-
-
-def _not_frozen(participant: Participant) -> list[str]:
-    return [
-        f"VM {member.name} is crash-consistent only, because it could not be frozen: {member.not_frozen}"
-        for member in participant.members.present
-        if member.not_frozen
-    ]
 
 
 def cut_facts(member: Member) -> dict[str, Any]:
@@ -252,16 +247,20 @@ def cut_facts(member: Member) -> dict[str, Any]:
     }
 
 
-async def transfer(participant: Participant, dummy: Answer) -> Report:
+async def transfer(participant: Participant, answer: Answer) -> Report:
     """Start the jobs, or see how far they are; when all have ended well, free the VMs of them."""
     members, carrier = participant.members, participant.carrier
     if not participant.transferring:
         participant.transferring = True
-        await members.do(lambda member: _transfer.start(member, carrier))
-    progress = await _progress(members, carrier.speed)
+        speed = participant.pace.change(
+            sum(len(member.plans) for member in members.present), answer.disk_speed
+        )
+        await members.do(lambda member: _transfer.start(member, carrier, speed))
+    progress = await _progress(members, participant.pace.speed)
+    await participant.pace.keep(members, sum(not disk.ended for disk in progress), answer.disk_speed)
     if not all(disk.ended for disk in progress):
         await _transfer.next_event(members.present, PROGRESS_SECONDS)
-        progress = await _progress(members, carrier.speed)
+        progress = await _progress(members, participant.pace.speed)
     _faultpoints.reached("participant.transferring")
     if not all(disk.ended for disk in progress):
         return Report("transferring", {"disks": [disk.facts() for disk in progress]})

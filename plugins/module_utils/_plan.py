@@ -54,4 +54,4 @@ def _disk_plan(vm: Vm, index: int, planned: dict[str, Any], point: str) -> DiskP
             vm=vm.name,
             disk=disk.name,
         )
-    return DiskPlan(disk, index, point, parent, planned["export"], compared)
+    return DiskPlan(disk, index, point, parent, planned["export"], compared=compared)

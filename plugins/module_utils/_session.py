@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ansible_collections.livebackup.qemu.plugins.module_utils import _receiver
+from ansible_collections.livebackup.qemu.plugins.module_utils import _bandwidth, _receiver
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import ReceiverRefused
 from ansible_collections.livebackup.qemu.plugins.module_utils._receiver import Receiver
 
@@ -26,8 +26,10 @@ def session(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 
 
 def opening(params: dict[str, Any]) -> dict[str, Any]:
-    """Body of ``POST /sessions``. Pure."""
+    """Body of ``POST /sessions``. Raises OptionError."""
+    limit = _bandwidth.checked("speed_limit", params["speed_limit"])
     return {
+        **({"speed_limit": limit} if limit else {}),
         "group": params["group"],
         "policy": params["policy"],
         "consistency": params["consistency"],

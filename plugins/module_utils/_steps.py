@@ -37,6 +37,7 @@ class Answer:
     order: str
     reason: str | None = None
     plan: dict[str, Any] | None = None
+    disk_speed: int | None = None
 
 
 class Dialogue:
@@ -70,4 +71,4 @@ class Dialogue:
         answer = await asyncio.to_thread(
             self._receiver.post, self._path, body, timeout=timeout or wait + 10.0
         )
-        return Answer(answer["order"], answer.get("reason"), answer.get("plan"))
+        return Answer(answer["order"], answer.get("reason"), answer.get("plan"), answer.get("disk_speed"))

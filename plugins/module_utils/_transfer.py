@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.livebackup.qemu.plugins.module_utils import (
+    _bandwidth,
     _channel,
     _credentials,
     _faultpoints,
@@ -118,12 +119,12 @@ async def _attach_receiver(member: Member, plan: DiskPlan, carrier: Carrier) -> 
     _faultpoints.reached("participant.receiver-attached")
 
 
-async def start(member: Member, carrier: Carrier) -> None:
+async def start(member: Member, carrier: Carrier, speed: int) -> None:
     """Start all jobs of a VM, and where it is not known what to send, the comparison that finds it out."""
     for plan in member.plans:
         reading = member.readings.get(plan.index)
         if reading is None:
-            await _start_job(member, plan, carrier.speed)
+            await _start_job(member, plan, speed)
         else:
             path = _resync.digests_path(carrier.session, carrier.host, member.name, plan.disk.name)
             reading.start(carrier.receiver, path, carrier.speed)
@@ -131,6 +132,7 @@ async def start(member: Member, carrier: Carrier) -> None:
 
 async def _start_job(member: Member, plan: DiskPlan, speed: int) -> None:
     """QAPI: blockdev-backup."""
+    member.channels[plan.index].patience = _bandwidth.patience(speed)
     member.channels[plan.index].expect()
     await member.monitor.execute("blockdev-backup", _transactions.backup_job(plan, speed))
     _faultpoints.reached("participant.job-started")

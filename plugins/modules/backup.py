@@ -119,9 +119,17 @@ options:
       - Bytes per second that each disk's transfer may take at most, at least 1048576. No limit if V(0).
     type: int
     default: 0
+  host_speed:
+    description:
+      - Bytes per second that all transfers of this host together may take at most, at least 1048576. They get
+        equal shares, larger ones when some have ended. No limit if V(0).
+      - Holds beside O(speed) and the O(livebackup.qemu.session#module:speed_limit) of the session.
+    type: int
+    default: 0
   stall_limit:
     description:
-      - Seconds after which a transfer is ended when the receiver has taken no data.
+      - Seconds after which a transfer is ended when the receiver has taken no data. A transfer that must be slow
+        because of a speed limit gets the more time the slower it is.
       - While a receiver hangs, QMP commands of other programs may have to wait for so long.
       - If this module itself hangs, it is killed after twice this time, so that the next backup can reach the
         VMs.
@@ -358,6 +366,7 @@ def main() -> None:
             "stopped_vms": _stopped.ARGUMENTS,
             "scratch_dir": {"type": "path", "default": "/var/lib/livebackup/scratch"},
             "speed": {"type": "int", "default": 0},
+            "host_speed": {"type": "int", "default": 0},
             "stall_limit": {"type": "float", "default": 20.0},
             "cbw_timeout": {"type": "int", "choices": [1, 2, 3, 4], "default": 2},
             "cut_hook": {"type": "str"},

@@ -119,6 +119,14 @@ options:
       - Windows thaws its file systems by itself after 10 seconds.
     type: float
     default: 5.0
+  speed_limit:
+    description:
+      - Bytes per second that all transfers of the session together may take at most, at least 1048576. No limit
+        if V(0).
+      - The receiver divides it equally among the disks that are being transferred, again whenever one has ended.
+      - Limits of a single host or disk are options of M(livebackup.qemu.backup).
+    type: int
+    default: 0
   wait:
     description:
       - Seconds to wait for the end of the group's open session, if it has one, before giving up.
@@ -275,6 +283,7 @@ def main() -> None:
             "forget_vms": {"type": "list", "elements": "str", "default": []},
             "join_timeout": {"type": "int", "default": 60},
             "stop_budget": {"type": "float", "default": 5.0},
+            "speed_limit": {"type": "int", "default": 0},
             "wait": {"type": "int", "default": 0},
             "reason": {"type": "str", "default": "aborted by livebackup.qemu.session"},
         },

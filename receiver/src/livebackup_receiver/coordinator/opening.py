@@ -32,6 +32,7 @@ class Opening(Model):
 
     ``required_vms`` must be in the point whatever the policy, and at least ``min_vms`` of any name. VMs of
     the group's newest point are expected again, except those that match a pattern of ``forget_vms``.
+    ``speed_limit`` is in bytes per second for all transfers together.
     """
 
     group: GroupName
@@ -43,6 +44,7 @@ class Opening(Model):
     forget_vms: list[VmPattern] = Field(default_factory=list)
     join_timeout_s: Annotated[float, Field(gt=0, le=86400)] | None = None
     stop_budget_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    speed_limit: Annotated[int, Field(ge=1 << 20)] | None = None
 
 
 def session_of(opening: Opening, session_id: str, *, now: datetime) -> Session:

@@ -49,9 +49,13 @@ class Plan(Model):
 
 
 class Answer(Model):
-    """The answer to a step; ``plan`` comes with the order ``prepare`` only."""
+    """The answer to a step; ``plan`` comes with the order ``prepare`` only, ``disk_speed`` with ``transfer``.
+
+    ``disk_speed`` is in bytes per second for each running transfer, null for no limit.
+    """
 
     order: Order
     session_state: SessionState
     reason: str | None = None
     plan: Plan | None = None
+    disk_speed: int | None = None

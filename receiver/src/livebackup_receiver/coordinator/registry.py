@@ -168,6 +168,7 @@ class LiveSessions:
         live = LiveSession(
             record,
             stop_budget_s=opening.stop_budget_s,
+            speed_limit=opening.speed_limit,
             silence_s=config.silence_s,
             journal=self._stage.journal,
             feed=self._feed,

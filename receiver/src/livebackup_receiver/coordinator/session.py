@@ -13,6 +13,7 @@ from livebackup_receiver.catalog.journal import Journal
 from livebackup_receiver.clock import now
 from livebackup_receiver.coordinator import steps, transitions
 from livebackup_receiver.coordinator.attendance import Attendance
+from livebackup_receiver.coordinator.bandwidth import disk_speed
 from livebackup_receiver.coordinator.orders import Answer, Order, Plan
 from livebackup_receiver.coordinator.plan import check_reports
 from livebackup_receiver.coordinator.reports import AnyStep, FailedStep, JoinedStep, VmReport
@@ -37,9 +38,17 @@ class LiveSession:
     """A session that has not ended; every change is made under ``changed``, and tells it."""
 
     def __init__(
-        self, record: Session, *, stop_budget_s: float, silence_s: float, journal: Journal, feed: Feed
+        self,
+        record: Session,
+        *,
+        stop_budget_s: float,
+        silence_s: float,
+        journal: Journal,
+        feed: Feed,
+        speed_limit: int | None = None,
     ) -> None:
         self.record = record
+        self.speed_limit = speed_limit
         self.stop_budget_s = stop_budget_s
         self.attendance = Attendance(silence_s=silence_s, stop_budget_s=stop_budget_s)
         self.reports: dict[str, list[VmReport]] = {}
@@ -185,4 +194,5 @@ class LiveSession:
             reason=self.record.reason
             or (participant.reason if participant and order is Order.ABORT else None),
             plan=self.plans.get(host) if order is Order.PREPARE else None,
+            disk_speed=disk_speed(self.record.disks, self.speed_limit) if order is Order.TRANSFER else None,
         )

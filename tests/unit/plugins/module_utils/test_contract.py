@@ -89,6 +89,7 @@ def test_opening_a_session(example: Any) -> None:
         "forget_vms": [],
         "join_timeout": 60,
         "stop_budget": 5.0,
+        "speed_limit": 0,
     }
     assert shape(_session.opening(params)).keys() == shape(example("session-open.request")).keys()
 
