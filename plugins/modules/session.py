@@ -245,13 +245,17 @@ session:
       type: list
       elements: dict
       sample: []
+    alarm:
+      description: Which host has made no progress for too long.
+      type: str
+      sample: null
     participants:
       description: State of each host that has joined.
       type: list
       elements: dict
       sample: []
     disks:
-      description: State of each disk's transfer.
+      description: State of each disk's transfer, with bytes done and sent, rate and remaining seconds.
       type: list
       elements: dict
       sample: []

@@ -59,6 +59,14 @@ def check(name: str, state: CheckState) -> Check:
     return Check(name=name, state=state, message=f"{name} is {state}")
 
 
+def test_a_standstill_is_told_if_wanted() -> None:
+    change = SessionChanged.of(session(), entered=True, alarm="no progress of hv1")
+    message = session_message(change, ["alarms"])
+    assert message is not None
+    assert (message.mood, message.body.endswith("no progress of hv1")) == ("warning", True)
+    assert session_message(change, ["aborted", "committed", "checks"]) is None
+
+
 async def test_an_aborted_session_is_told_with_its_reason(config: Config, inbox: Inbox) -> None:
     feed = Feed()
     async with open_notifier(notifying(config, inbox.url), feed):

@@ -66,6 +66,18 @@ class Config(BaseSettings):
         description="Free bytes of the store that a session must leave; one that would not is refused, or "
         "aborted.",
     )
+    stall_alarm_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds without progress of any disk of a host, be it reading or sending, after which the "
+        "session shows an alarm.",
+    )
+    stall_abort_s: float = Field(
+        default=900.0,
+        gt=0,
+        description="Seconds of the same after which the session is aborted, or with the policy each goes on "
+        "without the host.",
+    )
     flush_timeout_s: float = Field(
         default=120.0, gt=0, description="Seconds for the final flush of all layers of a session."
     )
@@ -91,9 +103,10 @@ class Config(BaseSettings):
         description="Apprise URLs told about what notify_on lists, such as mailto:// or slack://; hidden by "
         "show-config, because they may hold secrets.",
     )
-    notify_on: list[Literal["aborted", "committed", "checks"]] = Field(
-        default=["aborted", "checks"],
-        description="What is told: aborted sessions, committed sessions, checks that begin or cease to fail.",
+    notify_on: list[Literal["aborted", "alarms", "committed", "checks"]] = Field(
+        default=["aborted", "alarms", "checks"],
+        description="What is told: aborted sessions, alarms of sessions without progress, committed "
+        "sessions, checks that begin or cease to fail.",
     )
     log_level: str = Field(
         default="INFO", description="Least level of log lines: DEBUG, INFO, WARNING or ERROR."

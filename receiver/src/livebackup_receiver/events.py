@@ -16,17 +16,21 @@ QUEUE_LENGTH = 256
 
 @dataclass(frozen=True)
 class SessionChanged:
-    """A session changed its state (``entered`` is true) or only its progress."""
+    """A session changed its state (``entered`` is true) or only its progress.
+
+    ``alarm`` is one that was raised just now.
+    """
 
     session: str
     group: str
     state: SessionState
     reason: str | None
     entered: bool
+    alarm: str | None = None
 
     @classmethod
-    def of(cls, session: Session, *, entered: bool) -> SessionChanged:
-        return cls(session.id, session.group, session.state, session.reason, entered)
+    def of(cls, session: Session, *, entered: bool, alarm: str | None = None) -> SessionChanged:
+        return cls(session.id, session.group, session.state, session.reason, entered, alarm)
 
 
 class Subscription:

@@ -127,7 +127,11 @@ class Participant(Model):
 
 
 class Transfer(Model):
-    """One disk of a session: how it is backed up and how far it is."""
+    """One disk of a session: how it is backed up and how far it is.
+
+    ``bytes_per_s`` is the mean over the last seconds of what is done, sent or not; ``progressed_at`` is when
+    anything of it last moved.
+    """
 
     vm: str
     disk: str
@@ -140,6 +144,9 @@ class Transfer(Model):
     done_bytes: int = 0
     total_bytes: int = 0
     sent_bytes: int = 0
+    bytes_per_s: int | None = None
+    remaining_s: float | None = None
+    progressed_at: Moment | None = None
     pause_ms: float | None = None
     consistency: Consistency | None = None
     state: TransferState = TransferState.PLANNED
@@ -157,7 +164,7 @@ class Session(Model):
     """One run of a group's backup; ``disks`` is empty until it is planned.
 
     ``missing`` are the VMs of the group's newest point that did not come; ``forget_vms`` names, or patterns
-    of names, of those that need not come any more.
+    of names, of those that need not come any more. ``alarm`` says who has made no progress for too long.
     """
 
     id: str
@@ -173,6 +180,7 @@ class Session(Model):
     min_vms: int = 0
     forget_vms: list[str] = []
     missing: list[MissingVm] = []
+    alarm: str | None = None
     participants: list[Participant] = []
     disks: list[Transfer] = []
     transitions: list[Transition] = []

@@ -43,6 +43,10 @@ class Message:
 
 def session_message(change: SessionChanged, wanted: Sequence[str]) -> Message | None:
     """What to say of a change; None for nearly all of them."""
+    if change.alarm:
+        title = f"Backup of group {change.group} stands still"
+        body = f"Session {change.session}: {change.alarm}"
+        return Message(title, body, "warning") if "alarms" in wanted else None
     if not change.entered or change.state not in wanted:
         return None
     if change.state is SessionState.ABORTED:

@@ -25,6 +25,7 @@ class Change(Model):
     group: str
     state: SessionState
     reason: str | None
+    alarm: str | None = None
 
 
 @router.get("", response_class=EventSourceResponse, responses={200: {"content": {"text/event-stream": {}}}})
@@ -41,5 +42,10 @@ async def _events(feed: Feed) -> AsyncIterator[ServerSentEvent]:
 
 
 def _data(change: SessionChanged) -> str:
-    body = Change(id=change.session, group=change.group, state=change.state, reason=change.reason)
-    return body.model_dump_json()
+    return Change(
+        id=change.session,
+        group=change.group,
+        state=change.state,
+        reason=change.reason,
+        alarm=change.alarm,
+    ).model_dump_json()

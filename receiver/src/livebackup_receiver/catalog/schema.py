@@ -88,6 +88,7 @@ class SessionRow(Table):
     min_vms: Mapped[int]
     forget_vms: Mapped[list[str]]
     missing: Mapped[list[MissingVm]]
+    alarm: Mapped[str | None]
 
     participants: Mapped[list[ParticipantRow]] = relationship(
         order_by="ParticipantRow.host", cascade="all, delete-orphan"
@@ -125,6 +126,9 @@ class TransferRow(Table):
     done_bytes: Mapped[int]
     total_bytes: Mapped[int]
     sent_bytes: Mapped[int]
+    bytes_per_s: Mapped[int | None]
+    remaining_s: Mapped[float | None]
+    progressed_at: Mapped[datetime | None]
     pause_ms: Mapped[float | None]
     consistency: Mapped[str | None]
     state: Mapped[str]

@@ -178,6 +178,8 @@ class LiveSessions:
             store=config.store,
             reserve_bytes=config.min_free_bytes,
             join_timeout_s=opening.join_timeout_s or config.join_timeout_s,
+            stall_alarm_s=config.stall_alarm_s,
+            stall_abort_s=config.stall_abort_s,
             others=self.every,
         )
         self._live[record.id] = live

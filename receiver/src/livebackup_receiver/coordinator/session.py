@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -28,6 +29,8 @@ from livebackup_receiver.errors import (
 )
 from livebackup_receiver.events import Feed, SessionChanged
 from livebackup_receiver.model import Participant, ParticipantState, Policy, Session, SessionState
+
+log = logging.getLogger(__name__)
 
 # How often deadlines and room are looked at while nothing happens.
 TICK_S = 0.5
@@ -118,6 +121,15 @@ class LiveSession:
         """Count a host as failed; ``changed`` is held."""
         transitions.fail(self.record, host, now=now(), reason=reason)
         self.announce(entered=True)
+
+    def raise_alarm(self, alarm: str | None) -> None:
+        """Tell everyone that the session needs a person, or None: no longer; ``changed`` is held."""
+        if alarm == self.record.alarm:
+            return
+        self.record.alarm = alarm
+        log.warning("session %s: %s", self.record.id, alarm or "there is progress again")
+        self._journal.note(self.record)
+        self._feed.publish(SessionChanged.of(self.record, entered=True, alarm=alarm))
 
     @property
     def present(self) -> list[Participant]:

@@ -13,12 +13,12 @@ from datetime import datetime
 
 from livebackup_receiver.coordinator import transitions
 from livebackup_receiver.coordinator.orders import Order
+from livebackup_receiver.coordinator.progress import note_progress
 from livebackup_receiver.coordinator.reports import (
     AnyStep,
     CutFacts,
     CutStep,
     CutVm,
-    DiskProgress,
     FailedStep,
     FinishedStep,
     JoinedStep,
@@ -133,15 +133,9 @@ def _transferring(
     transitions.move(session, participant, ParticipantState.TRANSFERRING, now=now)
     for progress in facts.disks:
         transfer = _transfer(session, participant.host, progress.vm, progress.disk)
-        _progress(progress, transfer)
+        note_progress(transfer, progress.done_bytes, progress.total_bytes, progress.sent_bytes, now=now)
         if transfer.state is TransferState.CUT:
             transitions.move_transfers([transfer], session, TransferState.TRANSFERRING, now=now)
-
-
-def _progress(progress: DiskProgress, transfer: Transfer) -> None:
-    transfer.done_bytes = progress.done_bytes
-    transfer.total_bytes = progress.total_bytes
-    transfer.sent_bytes = progress.sent_bytes
 
 
 def _transferred(facts: TransferredFacts, session: Session, participant: Participant, now: datetime) -> None:
@@ -157,6 +151,7 @@ def _transferred(facts: TransferredFacts, session: Session, participant: Partici
         if disk.dirty_bytes is not None:
             transfer.dirty_bytes = disk.dirty_bytes
         transfer.done_bytes = transfer.total_bytes
+        transfer.bytes_per_s = transfer.remaining_s = None
     transitions.move_transfers(
         _transfers(session, participant.host), session, TransferState.TRANSFERRED, now=now
     )

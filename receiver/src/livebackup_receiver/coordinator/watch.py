@@ -10,6 +10,7 @@ from pathlib import Path
 
 from livebackup_receiver.coordinator import membership
 from livebackup_receiver.coordinator.attendance import NEEDED
+from livebackup_receiver.coordinator.progress import Standstill, stuck_disks
 from livebackup_receiver.coordinator.session import LiveSession
 from livebackup_receiver.errors import (
     JoinTimedOut,
@@ -17,12 +18,14 @@ from livebackup_receiver.errors import (
     ReceiverError,
     SessionAborted,
     StoreFull,
+    TransferStalled,
 )
 from livebackup_receiver.model import Participant, Policy, Session, SessionState
 from livebackup_receiver.store import room
 
 # Less than this is no room at all: a cluster with its tables may not fit any more.
 FULL_BYTES = 1 << 20
+DISKS_NAMED = 5
 
 
 class Watch:
@@ -35,6 +38,8 @@ class Watch:
         store: Path,
         reserve_bytes: int,
         join_timeout_s: float,
+        stall_alarm_s: float,
+        stall_abort_s: float,
         others: Callable[[], list[Session]],
     ) -> None:
         """:param others: the sessions that run now"""
@@ -43,6 +48,9 @@ class Watch:
         self._reserve_bytes = reserve_bytes
         self._others = others
         self._join_timeout_s = join_timeout_s
+        self._stall_alarm_s = stall_alarm_s
+        self._stall_abort_s = stall_abort_s
+        self._standstill = Standstill()
         self._opened = time.monotonic()
 
     def look(self) -> None:
@@ -51,6 +59,7 @@ class Watch:
         :raise JoinTimedOut: a host has not joined in time, and the policy is ``all``
         :raise ParticipantSilent: a participant is silent, and the policy is ``all``
         :raise StoreFull: the session has used up the store's room
+        :raise TransferStalled: a host makes no progress, and the policy is ``all``
         :raise SessionAborted: a VM that the point needs is not there any more
         """
         if self._live.record.state is SessionState.JOINING:
@@ -59,6 +68,7 @@ class Watch:
             self._listen_to(participant)
         if self._live.record.state is SessionState.TRANSFERRING:
             self.require_room(0)
+            self._look_for_standstill()
         membership.require(self._live.record)
 
     def require_room(self, need_bytes: int) -> None:
@@ -88,6 +98,22 @@ class Watch:
         if missing and time.monotonic() - self._opened > self._join_timeout_s:
             error = JoinTimedOut(self._live.record.id, ", ".join(missing), self._join_timeout_s)
             self._give_up(missing, error)
+
+    def _look_for_standstill(self) -> None:
+        record = self._live.record
+        still = self._standstill.look(record)
+        for host in [host for host, seconds in still.items() if seconds > self._stall_abort_s]:
+            disks = ", ".join(stuck_disks(record, host)[:DISKS_NAMED])
+            self._give_up([host], TransferStalled(record.id, host, self._stall_abort_s, disks))
+        slow = [
+            host for host, seconds in still.items() if self._stall_abort_s >= seconds > self._stall_alarm_s
+        ]
+        self._live.raise_alarm(self._alarm(sorted(slow)) if slow else None)
+
+    def _alarm(self, hosts: list[str]) -> str:
+        limits = f"{self._stall_alarm_s:g} seconds, and is given up after {self._stall_abort_s:g}"
+        disks = ", ".join(stuck_disks(self._live.record, hosts[0])[:DISKS_NAMED])
+        return f"no progress of {', '.join(hosts)} for {limits}; look at {hosts[0]}, which still has {disks}"
 
     def _listen_to(self, participant: Participant) -> None:
         limit = self._live.attendance.limit_s(self._live.record.state)

@@ -51,6 +51,7 @@ ReceiverError                      500  exit 1
    |- ParticipantSilent
    |- ParticipantFailed
    |- NobodyLeft
+   |- TransferStalled
    |- RequiredVmMissing
    |- TooFewVms
    |- VmMissing
@@ -75,6 +76,7 @@ from livebackup_receiver.errors.aborts import (
     SessionAborted,
     SessionInterrupted,
     TooFewVms,
+    TransferStalled,
     VmMissing,
 )
 from livebackup_receiver.errors.access import (
@@ -184,6 +186,7 @@ __all__ = [
     "TokenInvalid",
     "TokenUnknown",
     "TooFewVms",
+    "TransferStalled",
     "TransitionRefused",
     "Unknown",
     "VmBusy",

@@ -58,6 +58,16 @@ class NobodyLeft(SessionAborted):
 
 
 @dataclass(eq=False)
+class TransferStalled(SessionAborted):
+    host: str
+    limit_s: float
+    disks: str
+    code = "transfer-stalled"
+    cause_template = "{e.host} made no progress for {e.limit_s:g} seconds with {e.disks}"
+    remedy_template = "look at its disks and at the network to the receiver, then run the backup again"
+
+
+@dataclass(eq=False)
 class RequiredVmMissing(SessionAborted):
     vms: str
     problem: str

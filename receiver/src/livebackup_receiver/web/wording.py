@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import humanize
@@ -69,6 +69,16 @@ def size(count: int | None) -> str:
     return "unknown" if count is None else humanize.naturalsize(count, binary=True)
 
 
+def rate(bytes_per_s: int | None) -> str:
+    """A rate in binary units; nothing if it is not known yet."""
+    return "" if bytes_per_s is None else f"{size(bytes_per_s)}/s"
+
+
+def left(seconds: float | None) -> str:
+    """The time that something still takes; nothing if it is not known."""
+    return "" if seconds is None else f"{ages.describe(timedelta(seconds=seconds))} left"
+
+
 def pause(milliseconds: float | None) -> str:
     """How long a VM stood still."""
     if milliseconds is None:
@@ -82,5 +92,5 @@ def anchor(name: str) -> str:
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
-    word.__name__: word for word in (mood, utc, clock, age, offset, size, pause, anchor)
+    word.__name__: word for word in (mood, utc, clock, age, offset, size, rate, left, pause, anchor)
 }
