@@ -21,6 +21,7 @@ from livebackup_receiver import cli_views, config
 from livebackup_receiver.catalog import points, sessions, tokens
 from livebackup_receiver.catalog.engine import Catalog, open_catalog
 from livebackup_receiver.checks import Check, Inspection, run_checks, worst
+from livebackup_receiver.cli_sessions import session_app
 from livebackup_receiver.config import Config
 from livebackup_receiver.model import Role, Session
 from livebackup_receiver.restore import Format, RestorePlan, plan_restore, restore, select_disks
@@ -32,6 +33,7 @@ token_app = typer.Typer(
     no_args_is_help=True, help="Make, list and revoke the tokens of the API and the page."
 )
 app.add_typer(token_app, name="token")
+app.add_typer(session_app, name="session")
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help=f"Configuration file; {config.DEFAULT_PATH} if not given.")

@@ -13,7 +13,7 @@ from typing import Any
 
 import humanize
 from pydantic import BaseModel
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -37,7 +37,7 @@ HIDDEN = "***"
 UNBROKEN_WIDTH = 1000
 
 
-def show(view: Table | str, facts: Any, as_json: bool) -> None:
+def show(view: RenderableType | str, facts: Any, as_json: bool) -> None:
     """Print one of the two on stdout."""
     if as_json:
         print(json.dumps(facts, indent=2))

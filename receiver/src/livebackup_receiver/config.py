@@ -69,8 +69,8 @@ class Config(BaseSettings):
     stall_alarm_s: float = Field(
         default=60.0,
         gt=0,
-        description="Seconds without progress of any disk of a host, be it reading or sending, after which the "
-        "session shows an alarm.",
+        description="Seconds without progress of any disk of a host, be it reading or sending, after which "
+        "the session shows an alarm.",
     )
     stall_abort_s: float = Field(
         default=900.0,

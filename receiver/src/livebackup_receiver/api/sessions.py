@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, status
 from pydantic import Field
 
 from livebackup_receiver.api.auth import MayBackUp, MaySeeSessions, ReceiverOf
+from livebackup_receiver.coordinator.actors import Actor
 from livebackup_receiver.coordinator.opening import Opening
 from livebackup_receiver.model import Model, Session
 
@@ -19,6 +20,10 @@ router = APIRouter(prefix="/api/v1/sessions", tags=["sessions"])
 
 class Sessions(Model):
     sessions: list[Session]
+
+
+class Actors(Model):
+    actors: list[Actor]
 
 
 class Abort(Model):
@@ -53,6 +58,12 @@ async def list_sessions(
 async def get_session(session_id: str, receiver: ReceiverOf, token: MaySeeSessions) -> Session:
     """One session, with its participants, disks and transitions."""
     return await receiver.sessions.get(session_id)
+
+
+@router.get("/{session_id}/actors")
+async def list_actors(session_id: str, receiver: ReceiverOf, token: MaySeeSessions) -> Actors:
+    """What coordinator, hosts and storage daemon of a session last said, and what each waits for."""
+    return Actors(actors=await receiver.sessions.actors(session_id))
 
 
 @router.post("/{session_id}/abort")

@@ -89,9 +89,11 @@ async def _perform(live: LiveSession, stage: Stage, watch: Watch) -> None:
         timeout_s=stage.config.storage_daemon_timeout_s,
         run=stage.store.run,
     ) as intake:
+        live.daemon = intake.daemon
         faultpoints.reached("session.intake-open")
         with _reporting(live):
             manifests = await _receive(live, stage, watch, intake)
+    live.daemon = None
     faultpoints.reached("session.sealed")
     await _commit(live, stage, manifests)
 

@@ -13,6 +13,7 @@ from livebackup_receiver import faultpoints
 from livebackup_receiver.catalog.points import disk_points, newest_point_id
 from livebackup_receiver.catalog.sessions import list_sessions, load_session, newest_id
 from livebackup_receiver.clock import now
+from livebackup_receiver.coordinator.actors import Actor, actors_of
 from livebackup_receiver.coordinator.conduct import Stage, conduct
 from livebackup_receiver.coordinator.ended import take_late_step
 from livebackup_receiver.coordinator.opening import Opening, session_of
@@ -87,6 +88,14 @@ class LiveSessions:
         if live := self.find(session_id):
             return live.record
         return await asyncio.to_thread(self._load, session_id)
+
+    async def actors(self, session_id: str) -> list[Actor]:
+        """What every actor of a session last said.
+
+        :raise SessionUnknown: there is none
+        """
+        live = self.find(session_id)
+        return live.actors() if live else actors_of(await self.get(session_id), None)
 
     async def list(
         self, *, group: str | None = None, ended: bool | None = None, limit: int = 50

@@ -13,6 +13,7 @@ from livebackup_receiver import faultpoints
 from livebackup_receiver.catalog.journal import Journal
 from livebackup_receiver.clock import now
 from livebackup_receiver.coordinator import steps, transitions
+from livebackup_receiver.coordinator.actors import Actor, Said, actors_of
 from livebackup_receiver.coordinator.attendance import Attendance
 from livebackup_receiver.coordinator.bandwidth import disk_speed
 from livebackup_receiver.coordinator.orders import Answer, Order, Plan
@@ -29,6 +30,7 @@ from livebackup_receiver.errors import (
 )
 from livebackup_receiver.events import Feed, SessionChanged
 from livebackup_receiver.model import Participant, ParticipantState, Policy, Session, SessionState
+from livebackup_receiver.storage_daemon.process import StorageDaemon
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +62,13 @@ class LiveSession:
         self.trouble: asyncio.Future[ReceiverError] = asyncio.get_running_loop().create_future()
         # From here on the outcome is the catalog's to say.
         self.committing: Session | None = None
+        self.daemon: StorageDaemon | None = None
         self._journal = journal
         self._feed = feed
+
+    def actors(self) -> list[Actor]:
+        """What everyone last said, and waits for."""
+        return actors_of(self.record, _word_of(self.daemon) if self.daemon else None)
 
     def interrupt(self, error: ReceiverError) -> None:
         """End the session for this reason, whatever it is doing, unless it is being committed."""
@@ -208,3 +215,11 @@ class LiveSession:
             plan=self.plans.get(host) if order is Order.PREPARE else None,
             disk_speed=disk_speed(self.record.disks, self.speed_limit) if order is Order.TRANSFER else None,
         )
+
+
+def _word_of(daemon: StorageDaemon) -> Said:
+    command, at, answered = daemon.last_word
+    end = daemon.process.returncode
+    if end is not None:
+        return Said(what=f"ended with {end}, last asked to {command}", at=at)
+    return Said(what=f"{command} is done" if answered else f"does not answer {command} yet", at=at)

@@ -65,7 +65,7 @@ RELEASES: Mapping[Participant, tuple[Session, Order]] = {
     Participant.TRANSFERRED: (Session.COMMITTED, Order.FINISH),
 }
 
-_PROGRESS: list[Session] = list(Session)
+PROGRESS: list[Session] = list(Session)
 
 
 def advance(table: Table[State], subject: str, current: State, target: State) -> State:
@@ -85,4 +85,4 @@ def order_for(participant: Participant, session: Session) -> Order:
     if session is Session.ABORTED or participant is Participant.FAILED:
         return Order.ABORT
     due, order = RELEASES[participant]
-    return order if _PROGRESS.index(session) >= _PROGRESS.index(due) else Order.WAIT
+    return order if PROGRESS.index(session) >= PROGRESS.index(due) else Order.WAIT

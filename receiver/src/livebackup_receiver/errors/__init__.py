@@ -6,6 +6,8 @@ ReceiverError                      500  exit 1
 |- ConfigInvalid                   500  exit 2
 |- CatalogFailed                   503  exit 3
 |- NotReady                        503  exit 3
+|- NotRunning                      503  exit 3
+|- RequestRefused                  500  exit 3
 |- TokenInvalid                    401  exit 4
 |- RoleDenied                      403  exit 4
 |- Unknown                         404  exit 5
@@ -87,7 +89,9 @@ from livebackup_receiver.errors.base import (
     CatalogFailed,
     ConfigInvalid,
     NotReady,
+    NotRunning,
     ReceiverError,
+    RequestRefused,
     StoreBusy,
 )
 from livebackup_receiver.errors.conflicts import (
@@ -161,11 +165,13 @@ __all__ = [
     "NoVms",
     "NobodyLeft",
     "NotReady",
+    "NotRunning",
     "ParticipantFailed",
     "ParticipantSilent",
     "PointUnknown",
     "ReceiverError",
     "Refused",
+    "RequestRefused",
     "RequiredVmMissing",
     "RoleDenied",
     "RouteUnknown",

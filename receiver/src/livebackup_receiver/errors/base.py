@@ -68,6 +68,31 @@ class NotReady(ReceiverError):
 
 
 @dataclass(eq=False)
+class NotRunning(ReceiverError):
+    """No receiver answers on this host."""
+
+    address: str
+    problem: str
+    code = "not-running"
+    http_status = 503
+    exit_code = 3
+    cause_template = "no receiver answers at {e.address} ({e.problem})"
+    remedy_template = "start it; a session that was open is aborted by that"
+
+
+@dataclass(eq=False)
+class RequestRefused(ReceiverError):
+    """The running receiver has refused a request of the command line."""
+
+    problem: str
+    hint: str
+    code = "request-refused"
+    exit_code = 3
+    cause_template = "{e.problem}"
+    remedy_template = "{e.hint}"
+
+
+@dataclass(eq=False)
 class StoreBusy(ReceiverError):
     """Another receiver works in the store."""
 

@@ -23,6 +23,7 @@ from qemu.qmp import EventListener, Message, QMPClient, QMPError
 from qemu.qmp.qmp_client import ExecuteError
 
 from livebackup_receiver import faultpoints, subprocesses
+from livebackup_receiver.clock import now
 from livebackup_receiver.completion import complete
 from livebackup_receiver.errors import StorageDaemonFailed
 
@@ -52,6 +53,8 @@ class StorageDaemon:
         self._timeout_s = timeout_s
         self._qmp = qmp
         self._job_numbers = itertools.count()
+        # What it was asked last, when, and whether it has answered.
+        self.last_word = ("start", now(), True)
 
     async def execute(
         self,
@@ -65,9 +68,12 @@ class StorageDaemon:
         :raise StorageDaemonFailed: it refused, does not answer or is gone
         """
         limit_s = timeout_s or self._timeout_s
+        self.last_word = (command, now(), False)
         try:
             async with asyncio.timeout(limit_s):
-                return await self._qmp.execute(command, arguments)
+                value = await self._qmp.execute(command, arguments)
+            self.last_word = (command, now(), True)
+            return value
         except ExecuteError as error:
             raise self.failure(command, str(error)) from error
         except TimeoutError:
