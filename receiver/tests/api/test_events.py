@@ -47,6 +47,7 @@ async def test_changes_of_a_session_are_told_as_they_happen(server: Served) -> N
             "group": "nightly",
             "state": "joining",
             "reason": None,
+            "alarm": None,
         }
         await backup.post(f"/api/v1/sessions/{session}/abort", json={"reason": "not now"})
         change = await next_change(lines)
