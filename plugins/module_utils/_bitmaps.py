@@ -72,7 +72,7 @@ def is_healthy(disk: Disk, point: str) -> bool:
 
 
 def ends(disk: Disk, point: str) -> list[Bitmap]:
-    """The end bitmaps of a checkpoint on the disk and its backing nodes that we made; namesakes made by a
+    """The end bitmaps of a checkpoint, on the disk or a backing node, that we made; namesakes made by a
     snapshot record, or are empty.
     """
     name = _names.end(point)
@@ -91,8 +91,11 @@ def fault(disk: Disk, point: str) -> str | None:
     if disk.node in with_checkpoint and not is_healthy(disk, point):
         return "inconsistent"
     made_on = {bitmap.node for bitmap in ends(disk, point)}
+    # QEMU does not merge bitmaps of different sizes, so a snapshot that grew is as one without namesakes
+    sizes = {disk.virtual_size, None}
+    other_size = {bitmap.node for bitmap in sources(disk, point) if bitmap.node_size not in sizes}
     for node in (disk.node, *disk.chain):
-        if node not in with_checkpoint:
+        if node not in with_checkpoint or node in other_size:
             return "snapshot"
         if node in made_on:
             return None

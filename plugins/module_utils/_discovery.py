@@ -265,6 +265,7 @@ def bitmaps_of(node: dict[str, Any], name: str) -> list[Bitmap]:
             recording=info["recording"],
             inconsistent=info.get("inconsistent", False),
             busy=info["busy"],
+            node_size=node["image"]["virtual-size"] if "image" in node else None,
         )
         for info in node.get("dirty-bitmaps", [])
         if "name" in info

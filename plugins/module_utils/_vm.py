@@ -32,7 +32,7 @@ FORBIDDEN_STATES = {
 
 @dataclass(frozen=True)
 class Bitmap:
-    """A dirty bitmap on one node (QAPI BlockDirtyInfo); sizes in bytes."""
+    """A dirty bitmap on one node (QAPI BlockDirtyInfo); sizes in bytes, ``node_size`` None if unknown."""
 
     node: str
     name: str
@@ -42,6 +42,7 @@ class Bitmap:
     recording: bool = True
     inconsistent: bool = False
     busy: bool = False
+    node_size: int | None = None
 
 
 @dataclass(frozen=True)

@@ -216,3 +216,26 @@ def test_a_backing_file_streamed_into_the_snapshot(small_vm: Machine, receiver: 
     result = backups.back_up(vm, receiver)
     assert backups.levels(result) == {"vd-a": "full"}
     backups.assert_same(receiver.layer(vm.name, "vd-a", result["point"]), overlay)
+
+
+@pytest.mark.parametrize("bitmaps", [False, True])
+def test_a_disk_that_grows_on_its_snapshot(
+    small_vm: Machine, receiver: ReceiverProcess, bitmaps: bool
+) -> None:
+    vm = small_vm
+    backups.track(vm)
+    first = backups.back_up(vm, receiver)["point"]
+    vm.write("a", pattern=1, offset=MIB, count=MIB)
+    overlay = take_snapshot(vm, bitmaps=bitmaps)
+    vm.command("block_resize", node_name="overlay", size=48 * MIB)
+    vm.write("a", pattern=2, offset=40 * MIB, count=MIB)
+    result = backups.back_up(vm, receiver)
+    assert backups.levels(result) == {"vd-a": "full"}
+    backups.assert_same(receiver.layer(vm.name, "vd-a", result["point"]), overlay)
+    vm.write("a", pattern=3, offset=42 * MIB, count=MIB)
+    result = backups.back_up(vm, receiver)
+    assert backups.levels(result) == {"vd-a": "incremental"}
+    backups.assert_same(receiver.layer(vm.name, "vd-a", result["point"]), overlay)
+    commit(vm)
+    disk = only_disk(backups.back_up_exactly(vm, receiver))
+    assert (disk["level"], disk["parent"], disk["virtual_size"]) == ("incremental", first, 48 * MIB)

@@ -118,6 +118,16 @@ def test_the_checkpoint_must_be_on_every_node_down_to_its_own(
     assert _bitmaps.fault(disk, points[0]) == fault
 
 
+@pytest.mark.parametrize(("base_size", "fault"), [(1 << 30, None), (1 << 29, "snapshot")])
+def test_a_snapshot_that_grew_cannot_be_merged(
+    make_disk: Any, points: Any, base_size: int, fault: str | None
+) -> None:
+    name = f"livebackup:{points[0]}"
+    bitmaps = [Bitmap("top", name, node_size=1 << 30), Bitmap("base", name, node_size=base_size)]
+    disk = make_disk(*bitmaps, end("base", points[0]), node="top", chain=("base",))
+    assert _bitmaps.fault(disk, points[0]) == fault
+
+
 @pytest.mark.parametrize(
     ("cluster", "granularity", "unit"),
     [(65536, 65536, 1), (2 << 20, 65536, 2 << 20), (65536, 4096, 65536), (1, 65536, 1), (None, 65536, None)],
