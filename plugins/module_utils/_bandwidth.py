@@ -19,7 +19,8 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._member import Mem
 MINIMUM = 1 << 20
 # 0 would mean no limit, and far less than this no end.
 _SLOWEST = 1 << 16
-# QEMU sends so much at once, several times over, and then waits for as long as the speed demands.
+# QEMU sends so much at once, several times over, and then waits for as long as the speed demands. From
+# MINIMUM on that is no longer than any sensible limit of the stall watch.
 _AT_ONCE = 4 << 20
 
 
@@ -44,7 +45,7 @@ def job_speed(running: int, *, disk: int, host: int, share: int | None) -> int:
 
 def patience(speed: int) -> float:
     """Seconds for which a connection may be idle only because its job is slow. Pure."""
-    return _AT_ONCE / speed if speed else 0.0
+    return _AT_ONCE / speed if 0 < speed < MINIMUM else 0.0
 
 
 @dataclass

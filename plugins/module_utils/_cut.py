@@ -39,8 +39,9 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._watchdog import W
 FLUSH_SHARE = 0.2
 # the rest of the budget is for resuming; at its end the watchdog kills us
 OWN_SHARE = 0.9
-# A guest that is only tried may use up so much of the budget; the others stand still meanwhile.
-TRY_SHARE = 0.3
+# So much of the budget a guest may take to freeze; VMs of other hosts may stand still meanwhile, and all
+# others must still be cut if it does not.
+FREEZE_SHARE = {"try": 0.3, "require": 0.7}
 CLEANUP_SECONDS = 60.0
 
 
@@ -55,6 +56,7 @@ class Window:
         # how much of the pause went into waiting for the other hosts
         self.barrier_ms = 0.0
         self.complaints: list[str] = []
+        self._kept = False
         self._late: list[asyncio.Task[None]] = []
 
     @property
@@ -84,11 +86,10 @@ class Window:
     async def _freeze(self, member: Member) -> None:
         if member.quiesce == "none":
             return
-        limit = self.remaining() if member.quiesce == "require" else TRY_SHARE * self._budget
         try:
-            if member.quiesce == "try" and member.agent != "responding":
+            if member.agent != "responding":
                 raise AgentError(f"its guest agent is {member.agent}.", vm=member.name)
-            await member.pause.freeze(limit, member.hooks)
+            await member.pause.freeze(FREEZE_SHARE[member.quiesce] * self._budget, member.hooks)
         except AgentError as error:
             if member.quiesce == "require":
                 raise
@@ -115,27 +116,39 @@ class Window:
             # the watchdog tries again when we are gone
             self._watchdog.arm(CLEANUP_SECONDS, self._addresses())
             raise
-        self._watchdog.disarm()
+        if self._late:
+            self._watchdog.keep(self._addresses())
+            self._kept = True
+        else:
+            self._watchdog.disarm()
         _faultpoints.reached("participant.disarmed")
 
     async def _resume(self, member: Member) -> None:
+        await member.pause.cont()
+        if member.quiesce != "none" and member.consistency == "crash":
+            # its agent may be silent, and for that no other VM may wait
+            self._thaw_late(member)
+            return
         try:
-            await member.pause.resume()
+            await member.pause.thaw()
         except AgentError as error:
-            if member.pause.frozen and member.quiesce != "try":
+            if member.pause.frozen and member.quiesce == "require":
                 raise
-            # the VM runs, and its point does not depend on the agent any more
+            # the VM runs, and no point depends on its agent any more
             self.complaints.append(f"{error.message} It is tried again until it succeeds.")
-            self._late.append(asyncio.ensure_future(member.pause.resume_late()))
+            self._thaw_late(member)
+
+    def _thaw_late(self, member: Member) -> None:
+        self._late.append(asyncio.ensure_future(member.pause.thaw_late()))
 
     async def leave(self) -> None:
         """Leave guests that are still not thawed to the watchdog, which goes on when we have ended."""
         waiting = [task for task in self._late if not task.done()]
-        for task in self._late:
+        for task in waiting:
             task.cancel()
-        await asyncio.gather(*self._late, return_exceptions=True)
-        if waiting:
-            self._watchdog.arm(CLEANUP_SECONDS, self._addresses())
+        await asyncio.gather(*waiting, return_exceptions=True)
+        if self._kept and not waiting:
+            self._watchdog.disarm()
 
     def _addresses(self) -> list[dict[str, Any]]:
         return [member.address() for member in self._members.everyone if not member.stopped]

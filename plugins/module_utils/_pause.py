@@ -97,6 +97,11 @@ class Pause:
 
         Raises AgentError if the guest stays frozen or its thaw hook fails.
         """
+        await self.cont()
+        await self.thaw()
+
+    async def cont(self) -> None:
+        """Let the CPUs run again."""
         if self.stopped:
             await self.monitor.execute("cont")
             self.pause_ms = 1000 * (time.monotonic() - self._stopped_at)
@@ -106,6 +111,9 @@ class Pause:
             await _unmark(self.monitor, _names.PAUSE)
             self.announced = False
             _faultpoints.reached("participant.unmarked")
+
+    async def thaw(self) -> None:
+        """Undo ``freeze``, also one that may still be executed. Raises AgentError as above."""
         if self.frozen and self.agent_path is not None:
             await _thaw(self.monitor, self.agent_path)
             self.frozen = False
@@ -113,11 +121,11 @@ class Pause:
             await _run_thaw_hook(self.monitor, self.agent_path, self.hooked.thaw)
             self.hooked = None
 
-    async def resume_late(self) -> None:
-        """Try again until the guest is thawed: an agent that hung may wake and obey what it was sent."""
+    async def thaw_late(self) -> None:
+        """Try until the guest is thawed: an agent that hung may wake and obey what it was sent."""
         while True:
             try:
-                return await self.resume()
+                return await self.thaw()
             except LivebackupError:
                 await asyncio.sleep(_RETRY_SECONDS)
 
@@ -140,7 +148,10 @@ class NoPause:
     async def verify(self) -> None:
         """The image locks see to it."""
 
-    async def resume(self) -> None:
+    async def cont(self) -> None:
+        """Nothing."""
+
+    async def thaw(self) -> None:
         """Nothing."""
 
 

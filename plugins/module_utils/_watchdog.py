@@ -52,6 +52,10 @@ class Watchdog:
         """From now on we have ``budget`` seconds to disarm; ``vms`` hold vm, socket and agent_path."""
         self._say({"budget": budget, "vms": vms})
 
+    def keep(self, vms: list[dict[str, Any]]) -> None:
+        """We have as long as we live to thaw these VMs; they run."""
+        self._say({"budget": None, "vms": vms})
+
     def disarm(self) -> None:
         """All VMs run again."""
         self._say({"budget": None, "vms": []})

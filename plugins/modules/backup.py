@@ -158,7 +158,8 @@ options:
     description:
       - For each VM named, whether its guest agent freezes its file systems for the cut. Names of VMs that are
         not on this host are passed over.
-      - With V(none) it does not. With V(require), a VM that cannot be frozen fails.
+      - With V(none) it does not. With V(require), a VM that cannot be frozen within two thirds of the session's
+        stop budget fails.
       - With V(try), a VM that cannot be frozen within a third of the session's stop budget is backed up as it
         is. The restore point then says V(crash) for it, and a warning says why. An agent that hung and freezes
         the guest later is made to thaw it, for two minutes more after everything else is done, and by the

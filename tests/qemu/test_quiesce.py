@@ -11,7 +11,7 @@ import backups
 import pytest
 from agent import Agent
 from conftest import MakeMachine
-from machine import Image, Machine, wait_for
+from machine import MIB, Image, Machine, wait_for
 from modules import succeed
 from receiving import Peer, ReceiverProcess
 
@@ -91,6 +91,39 @@ def test_an_agent_that_freezes_late_is_made_to_thaw(
         wait_for(lambda: not agent.frozen, "the late freeze to be undone")
         result = participant.result()
     assert result["vms"][0]["consistency"] == "crash"
+    assert vm.leftovers() == []
+
+
+def test_a_late_freeze_is_undone_by_the_watchdog_of_a_participant_that_died(
+    vm: Machine, channel: Path, receiver: ReceiverProcess
+) -> None:
+    with Agent(channel, hangs_at=FREEZE) as agent:
+        session = receiver.open(stop_budget_s=4.0)
+        participant = backups.start(vm, receiver, session, quiesce={vm.name: "try"}, speed=MIB)
+        receiver.wait_participant(session, "transferring")
+        participant.kill()
+        agent.wake()
+        wait_for(lambda: not agent.frozen, "the late freeze to be undone")
+        wait_for(lambda: "lb-freeze" not in vm.leftovers(), "the mark to go")
+        receiver.abort(session)
+    assert vm.running()
+
+
+def test_a_vm_that_must_be_frozen_is_left_out_alone(
+    vm: Machine, channel: Path, make_machine: MakeMachine, receiver: ReceiverProcess
+) -> None:
+    other = make_machine(images=(Image("a"),), rounds=0)
+    backups.track(other)
+    session = receiver.open(policy="each", stop_budget_s=5.0)
+    options = {"qmp_sockets": [vm.qmp, other.qmp], "quiesce": {vm.name: "require"}}
+    with Agent(channel, hangs_at=FREEZE) as agent:
+        participant = backups.start(vm, receiver, session, **options)
+        assert receiver.wait_ended(session)["state"] == "committed"
+        agent.wake()
+        result = participant.result()
+    assert [each["vm"] for each in result["vms"]] == [other.name]
+    assert [each["vm"] for each in result["failed_vms"]] == [vm.name]
+    assert not agent.frozen
     assert vm.leftovers() == []
 
 

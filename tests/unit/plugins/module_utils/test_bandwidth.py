@@ -26,5 +26,5 @@ def test_the_lowest_limit_counts(running: int, disk: int, host: int, share: int 
 
 
 def test_the_slower_a_job_the_more_patience() -> None:
-    assert patience(0) == 0.0
-    assert patience(65536) > patience(MIB) > 1.0
+    assert patience(0) == patience(MIB) == 0.0
+    assert patience(65536) > patience(MIB // 2) > 1.0
