@@ -48,7 +48,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._watchdog import W
 
 PROGRESS_SECONDS = 1.0
 # why the disks of a stopped VM are not compared
-NOT_RUNNING = "the VM does not run"
+_LACKS_STOPPED = "the VM does not run"
 # for telling a receiver that may be the very cause of the failure
 FAREWELL_SECONDS = 10.0
 
@@ -159,7 +159,9 @@ async def join(participant: Participant) -> Report:
         participant.members.present.append(member)
     lacks = await _sink.lacks()
     reports = [
-        _report.joined(member.vm, member.agent, before[member.name], NOT_RUNNING if member.stopped else lacks)
+        _report.joined(
+            member.vm, member.agent, before[member.name], _LACKS_STOPPED if member.stopped else lacks
+        )
         for member in participant.members.present
     ]
     return Report("joined", {"vms": reports})

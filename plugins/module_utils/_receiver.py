@@ -34,6 +34,8 @@ ARGUMENTS: dict[str, Any] = {
     "receiver_timeout": {"type": "float", "default": 10.0},
 }
 DEFAULT_PORT = 8440
+# before the first byte, the receiver may have to read gigabytes
+DOWNLOAD_TIMEOUT = 120.0
 _ABOUT_THE_TOKEN = (http.client.UNAUTHORIZED, http.client.FORBIDDEN)
 
 
@@ -96,6 +98,7 @@ class Receiver:
     def download(self, path: str) -> Iterator[http.client.HTTPResponse]:
         """GET below /api/v1 whose answer is not JSON; it is read in the body, piece by piece."""
         connection = self.again()._connection
+        connection.timeout = DOWNLOAD_TIMEOUT
         try:
             connection.request("GET", f"/api/v1{path}", headers={"Authorization": f"Bearer {self._token}"})
             response = connection.getresponse()

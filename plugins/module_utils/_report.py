@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.livebackup.qemu.plugins.module_utils import _bitmaps
+from ansible_collections.livebackup.qemu.plugins.module_utils import _bitmaps, _capabilities
 from ansible_collections.livebackup.qemu.plugins.module_utils._vm import NOT_RUNNING, Bitmap, Disk, Vm
 
 
@@ -29,7 +29,13 @@ def vm_report(vm: Vm, agent: str, before: Vm | None = None) -> dict[str, Any]:
 
 
 def joined(vm: Vm, agent: str, before: Vm, lacks: str | None) -> dict[str, Any]:
-    """The VmReport of the step ``joined``; ``lacks``: what is missing to compare its disks."""
+    """The VmReport of the step ``joined``.
+
+    ``before``: the VM as it was found, with the damaged bitmaps that have been removed since; they explain
+    why a disk has none. ``lacks``: what this host needs to compare a disk with its last point.
+    """
+    if lacks is None and _capabilities.HUMAN_MONITOR not in vm.capabilities:
+        lacks = f"what serves it has no command {_capabilities.HUMAN_MONITOR}"
     return {**vm_report(vm, agent, before), "can_resync": lacks is None, "resync_lacks": lacks}
 
 

@@ -124,6 +124,21 @@ def test_the_tables_of_the_whole_chain_are_needed(catalog: Catalog, tmp_path: Pa
 def test_tables_are_read_only_where_a_resync_may_be_needed(catalog: Catalog, tmp_path: Path) -> None:
     sample = SampleStore(tmp_path, catalog)
     point = sample.add(WRITES)
-    write_tables(sample, point)
-    for report in (vm_report("db"), able_report(point.id, healthy=True)):
-        assert undigested(catalog, tmp_path, report) == "its digests were not looked at"
+    # there is no table that could be read
+    assert undigested(catalog, tmp_path, able_report())
+    size = point.vms[0].disks[0].virtual_size
+    healthy = able_report(point.id, healthy=True)
+    healthy.disks[0].virtual_size = size
+    for report in (vm_report("db"), healthy):
+        assert undigested(catalog, tmp_path, report) is None
+
+
+def test_a_bitmap_that_cannot_be_used_does_not_hide_the_digests(catalog: Catalog, tmp_path: Path) -> None:
+    sample = SampleStore(tmp_path, catalog)
+    old, new = sample.add(WRITES), sample.add(WRITES)
+    write_tables(sample, old)
+    sample.layer(new).unlink()
+    report = able_report(new.id, healthy=True)
+    ancestors = prepare.find_ancestors(catalog, Store(tmp_path), {"hv1": [report]})
+    (planned,) = prepare.plan_session({"hv1": [report]}, ancestors)
+    assert (planned.level, planned.parent) == (Level.RESYNC, old.id)

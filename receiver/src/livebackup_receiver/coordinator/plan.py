@@ -41,7 +41,7 @@ class Ancestor:
     point: str
     virtual_size: int
     present: bool
-    undigested: str | None = "its digests were not looked at"
+    undigested: str | None = None
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.points import DiskPoint, group_members, points_of_vms
 from livebackup_receiver.coordinator import heads
 from livebackup_receiver.coordinator.orders import Plan, PlannedDisk, PlannedVm
-from livebackup_receiver.coordinator.plan import Ancestor, plan_host
+from livebackup_receiver.coordinator.plan import Ancestor, Comparison, decide, plan_host
 from livebackup_receiver.coordinator.recovery import remove_leftovers
 from livebackup_receiver.coordinator.reports import DiskReport, VmReport
 from livebackup_receiver.model import Session, Transfer, Transport
@@ -38,19 +39,15 @@ def find_ancestors(catalog: Catalog, store: Store, reports: Reports) -> Ancestor
 
 
 def _ancestors(vm: VmReport, disk: DiskReport, points: Sequence[DiskPoint], store: Store) -> list[Ancestor]:
-    present = {each.point: (store.root / each.layer).exists() for each in points}
-    head = next((each.point for each in points if present[each.point]), None)
-    usable = {bitmap.point for bitmap in disk.bitmaps if bitmap.healthy}
-    wanted = head if vm.can_resync and not any(present.get(point) for point in usable) else None
-    return [
-        Ancestor(
-            each.point,
-            each.virtual_size,
-            present=present[each.point],
-            **({"undigested": heads.obstacle(points, store, head=wanted)} if each.point == wanted else {}),
-        )
+    found = [
+        Ancestor(each.point, each.virtual_size, (store.root / each.layer).exists(), undigested=None)
         for each in points
     ]
+    decision = decide(disk, found, Comparison(vm.can_resync, vm.resync_lacks))
+    if decision.head is None:
+        return found
+    obstacle = heads.obstacle(points, store, head=decision.head)
+    return [replace(each, undigested=obstacle) if each.point == decision.head else each for each in found]
 
 
 def find_members(catalog: Catalog, group: str) -> dict[str, str]:

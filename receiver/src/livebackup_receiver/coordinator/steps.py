@@ -31,7 +31,15 @@ from livebackup_receiver.coordinator.reports import (
     TransferringStep,
 )
 from livebackup_receiver.errors import BodyInvalid, StepUnexpected
-from livebackup_receiver.model import Participant, ParticipantState, Policy, Session, Transfer, TransferState
+from livebackup_receiver.model import (
+    Level,
+    Participant,
+    ParticipantState,
+    Policy,
+    Session,
+    Transfer,
+    TransferState,
+)
 
 # Two steps end a participant's work, and are answered so whatever the session does.
 FINAL_ORDERS: Mapping[ParticipantState, Order] = {
@@ -118,7 +126,9 @@ def _cut_vm(vm: CutVm, session: Session, host: str) -> str | None:
         if disk is None:
             raise BodyInvalid("facts.vms.disks", f"disk {transfer.disk} of VM {vm.vm} is missing")
         transfer.pause_ms, transfer.consistency = vm.pause_ms, vm.consistency
-        transfer.dirty_bytes = transfer.total_bytes = disk.dirty_bytes
+        transfer.total_bytes = disk.dirty_bytes
+        # what is dirty of a resync, its comparison will show
+        transfer.dirty_bytes = None if transfer.level is Level.RESYNC else disk.dirty_bytes
         if disk.virtual_size != transfer.virtual_size:
             return (
                 f"VM {vm.vm}: disk {disk.disk} changed its size from {transfer.virtual_size} to "

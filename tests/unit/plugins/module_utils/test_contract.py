@@ -46,7 +46,12 @@ def vm(make_vm: Any, make_disk: Any, points: Any) -> Any:
     second = make_disk(
         Bitmap("disk-b", "livebackup:tracked"), name="vd-b", node="disk-b", virtual_size=2147483648
     )
-    return make_vm(first, second, qemu_version="7.2.22", capabilities=frozenset({"snapshot-access"}))
+    return make_vm(
+        first,
+        second,
+        qemu_version="7.2.22",
+        capabilities=frozenset({"snapshot-access", "human-monitor-command"}),
+    )
 
 
 @pytest.fixture

@@ -90,6 +90,16 @@ def test_a_damaged_bitmap_is_reported_although_it_was_removed(
     assert (report["can_resync"], report["resync_lacks"]) == (False, "nbdkit is not installed")
 
 
+@pytest.mark.parametrize(("capabilities", "able"), [({"human-monitor-command"}, True), (set(), False)])
+def test_a_storage_daemon_cannot_mark_what_differs(
+    make_vm: Any, make_disk: Any, capabilities: set[str], able: bool
+) -> None:
+    vm = make_vm(make_disk(), capabilities=frozenset(capabilities))
+    report = _report.joined(vm, "absent", vm, None)
+    assert report["can_resync"] is able
+    assert able or "human-monitor-command" in report["resync_lacks"]
+
+
 class Downloads:
     """A receiver that sends these bytes."""
 
