@@ -21,7 +21,7 @@ API_VERSION = 2
 CLUSTER_BYTES = 65536
 DIGEST_BYTES = 32
 ZERO = bytes(DIGEST_BYTES)
-# before the first cluster's byte: how many requests were answered, which shows that we live
+# before the first cluster's byte: 1 when we are ready, then one more for every request, as a sign of life
 PULSE = struct.Struct("<Q")
 MAX_REQUEST = 32 << 20
 
@@ -46,7 +46,7 @@ class Comparer:
                 piece = data[start : start + CLUSTER_BYTES]
                 if len(piece) == CLUSTER_BYTES or offset + start + len(piece) == self.size:
                     self._compare((offset + start) // CLUSTER_BYTES, piece)
-        self._live()
+        self.live()
 
     def zero(self, count: int, offset: int) -> None:
         """The same for ``count`` bytes of zeros."""
@@ -60,7 +60,7 @@ class Comparer:
             for index in range(first, end):
                 if self._expected(index) == ZERO:
                     self._prove(index, b"\1")
-        self._live()
+        self.live()
 
     def _compare(self, index: int, piece: memoryview) -> None:
         whole = piece if len(piece) == CLUSTER_BYTES else bytes(piece).ljust(CLUSTER_BYTES, b"\0")
@@ -76,9 +76,13 @@ class Comparer:
         start = PULSE.size + index
         self._proven[start : start + len(ones)] = ones
 
-    def _live(self) -> None:
+    def live(self) -> None:
+        """Show that we do."""
         self._requests += 1
         PULSE.pack_into(self._proven, 0, self._requests)
+
+
+_comparers: list[Comparer] = []
 
 
 def config(key: str, value: str) -> None:
@@ -86,14 +90,20 @@ def config(key: str, value: str) -> None:
     _options[key] = value
 
 
-def open(readonly: bool) -> Comparer:
-    """nbdkit: a client has come."""
+def config_complete() -> None:
+    """nbdkit: all options are known. What takes time is done here, and not while QEMU waits in ``open``."""
     sys.path.append(_options["libraries"])
     from blake3 import blake3
 
     digests = mmap.mmap(int(_options["digests"]), 0, prot=mmap.PROT_READ)
     proven = mmap.mmap(int(_options["proven"]), 0)
-    return Comparer(int(_options["size"]), digests, proven, blake3)
+    _comparers.append(Comparer(int(_options["size"]), digests, proven, blake3))
+    _comparers[0].live()
+
+
+def open(readonly: bool) -> Comparer:
+    """nbdkit: a client has come, the only one."""
+    return _comparers[0]
 
 
 def get_size(comparer: Comparer) -> int:

@@ -45,14 +45,13 @@ async def run(
 
 
 async def serve(
-    argv: Sequence[str], *, stream: int, pass_fds: Sequence[int] = ()
+    argv: Sequence[str], *, stream: int, log: int, pass_fds: Sequence[int] = ()
 ) -> asyncio.subprocess.Process:
     """Start a program that serves on ``stream`` as its standard input and output; ``end`` it later.
 
-    Raises DependencyError if there is no such program.
+    ``log`` gets its standard error. Raises DependencyError if there is no such program.
     """
-    null = asyncio.subprocess.DEVNULL
-    return await start(argv, pass_fds=pass_fds, stdin=stream, stdout=stream, stderr=null)
+    return await start(argv, pass_fds=pass_fds, stdin=stream, stdout=stream, stderr=log)
 
 
 async def start(

@@ -104,8 +104,9 @@ class Reading:
         """Let QEMU push the frozen disk to the end. QAPI: blockdev-add, blockdev-backup, blockdev-del."""
         monitor, plan = self._monitor, self._plan
         node = _transactions.sink_node(plan)
-        self._sink.channel.expect()
         try:
+            await self._sink.wait_ready()
+            self._sink.channel.expect()
             await monitor.execute("blockdev-add", node)
             await monitor.execute("blockdev-backup", _transactions.reading_job(plan, speed))
             await self._wait_read()

@@ -33,12 +33,15 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._compare_plugin im
     PULSE,
 )
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
+    ComparisonFailed,
     LivebackupError,
     OptionError,
 )
 
 NBDKIT = "nbdkit"
 _REMEDY = "apply the role livebackup.qemu.hypervisor, which installs it"
+_START_SECONDS = 10.0
+_START_POLL_SECONDS = 0.02
 _CHANGED = re.compile(rb"\0+")
 _PYTHON = re.compile(r"^python_version=(\d+)\.(\d+)", re.MULTILINE)
 
@@ -60,11 +63,16 @@ class SinkChannel(Channel):
         """Nothing of it leaves the host."""
         return 0
 
+    def pulse(self) -> int:
+        """Grows with every request; 0 until nbdkit is ready."""
+        count: int = PULSE.unpack(os.pread(self._proven.fileno(), PULSE.size, 0))[0]
+        return count
+
     def shut_if_stalled(self, limit: float, now: float) -> None:
         """Shut the connection down if no request was answered for ``limit`` seconds."""
         if self._expecting_since is None:
             return
-        pulse = PULSE.unpack(os.pread(self._proven.fileno(), PULSE.size, 0))[0]
+        pulse = self.pulse()
         if pulse != self._seen[0]:
             self._seen = (pulse, now)
         elif now - self._seen[1] > limit:
@@ -81,6 +89,7 @@ class Sink:
         with contextlib.ExitStack() as stack:
             self.digests = stack.enter_context(_sparse_file(directory, self.clusters * DIGEST_BYTES))
             self._proven = stack.enter_context(_sparse_file(directory, PULSE.size + self.clusters))
+            self._log = stack.enter_context(_sparse_file(directory, 0))
             ours, self._theirs = _connection()
             stack.enter_context(self._theirs)
             self.channel = SinkChannel(ours, self._proven)
@@ -113,10 +122,21 @@ class Sink:
                 f"libraries={libraries}",
             ],
             stream=self._theirs.fileno(),
+            log=self._log.fileno(),
             pass_fds=files,
         )
         # the connection must end with nbdkit
         self._theirs.close()
+
+    async def wait_ready(self) -> None:
+        """Return when nbdkit serves: the VM stands still while QEMU connects. Raises ComparisonFailed."""
+        deadline = time.monotonic() + _START_SECONDS
+        while not self.channel.pulse():
+            if self.pid is None or time.monotonic() > deadline:
+                self._log.seek(0)
+                said = self._log.read().decode(errors="replace").strip().splitlines()
+                raise ComparisonFailed(f"nbdkit does not start: {said[-1] if said else 'it says nothing'}")
+            await asyncio.sleep(_START_POLL_SECONDS)
 
     def changed(self) -> Iterator[tuple[int, int]]:
         """Offset and length in bytes of what is not proven to be the same, up to the end of the disk."""

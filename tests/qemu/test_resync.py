@@ -180,6 +180,27 @@ def test_a_host_without_nbdkit_says_what_to_install(
     assert "nbdkit is not installed; apply the role livebackup.qemu.hypervisor" in disk["level_reason"]
 
 
+def test_an_nbdkit_that_does_not_start_ends_the_backup_and_nothing_else(
+    small_vm: Machine, receiver: ReceiverProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    vm = small_vm
+    backups.track(vm)
+    backups.back_up_exactly(vm, receiver)
+    lose_bitmaps(vm)
+    pretender = tmp_path / "bin/nbdkit"
+    pretender.parent.mkdir()
+    pretender.write_text(
+        '#!/bin/sh\ncase "$*" in *dump-plugin) exec /usr/bin/nbdkit "$@";; esac\necho no room >&2; exit 1\n'
+    )
+    pretender.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{pretender.parent}:{os.environ['PATH']}")
+        result = backups.fail(vm, receiver, receiver.open())
+    assert result["error"]["code"] == "comparison-failed"
+    assert "nbdkit does not start: no room; repeat the backup" in result["msg"]
+    assert_heals(vm, receiver)
+
+
 def comparers() -> list[int]:
     """Process ids of the processes that compare, anywhere on this machine's test."""
     parents = {str(running.process.pid) for running in backups.modules.RUNNING}
