@@ -18,13 +18,13 @@ DRIVER_FEATURES = {
     "nbd-open-timeout": ("nbd", "open-timeout"),
 }
 COMMANDS = ("blockdev-backup", "transaction", "yank", "x-debug-query-block-graph", "query-fdsets")
-# only a resync needs it; a storage daemon has none
-HUMAN_MONITOR = "human-monitor-command"
+# only a resync needs them
+PASSING = ("add-fd", "getfd")
 REQUIRED = frozenset(DRIVER_FEATURES) | frozenset(COMMANDS)
 
 
 def capabilities_of(schema: list[dict[str, Any]]) -> frozenset[str]:
-    """The names of DRIVER_FEATURES, COMMANDS and HUMAN_MONITOR this schema offers."""
+    """The names of DRIVER_FEATURES, COMMANDS and PASSING this schema offers."""
     by_name = {entry["name"]: entry for entry in schema}
     drivers = {
         variant["case"]: {member["name"] for member in by_name[variant["type"]].get("members", [])}
@@ -33,4 +33,4 @@ def capabilities_of(schema: list[dict[str, Any]]) -> frozenset[str]:
     found = {
         name for name, (driver, member) in DRIVER_FEATURES.items() if member in drivers.get(driver, set())
     }
-    return frozenset(found | {command for command in (*COMMANDS, HUMAN_MONITOR) if command in by_name})
+    return frozenset(found | {command for command in (*COMMANDS, *PASSING) if command in by_name})

@@ -26,13 +26,14 @@ async def run(
     pass_fds: Sequence[int] = (),
     env: dict[str, str] | None = None,
     timeout: float | None = None,
+    stdin: int = asyncio.subprocess.DEVNULL,
 ) -> str:
     """Run a program to its end and return its standard output.
 
-    ``env`` is added to a C locale; ``timeout`` in seconds. Raises DependencyError if there is no such
-    program, ProgramFailed if it ends with an error or is killed because it took too long.
+    ``env`` is added to a C locale; ``timeout`` in seconds; ``stdin`` is a descriptor. Raises DependencyError
+    if there is no such program, ProgramFailed if it ends with an error or is killed because it took too long.
     """
-    process = await start(argv, pass_fds=pass_fds, env=env)
+    process = await start(argv, pass_fds=pass_fds, env=env, stdin=stdin)
     try:
         stdout, stderr = await asyncio.wait_for(process.communicate(), timeout)
     except asyncio.TimeoutError as error:

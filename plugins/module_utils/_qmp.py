@@ -51,6 +51,7 @@ class Monitor:
         self.sent: list[dict[str, Any]] = []
         self.capabilities: frozenset[str] = frozenset()
         self._client = client
+        self._passing = asyncio.Lock()
 
     async def execute(
         self, command: str, arguments: dict[str, Any] | None = None, *, timeout: float = COMMAND_TIMEOUT
@@ -100,6 +101,12 @@ class Monitor:
     def send_fd(self, fd: int) -> None:
         """Pass a file descriptor; the next ``getfd`` or ``add-fd`` takes it."""
         self._client.send_fd_scm(fd)
+
+    async def pass_fd(self, fd: int, command: str, arguments: dict[str, Any]) -> Any:
+        """Run the command that takes this descriptor; one after the other, as QEMU keeps only the last."""
+        async with self._passing:
+            self.send_fd(fd)
+            return await self.execute(command, arguments)
 
     async def job_event(self) -> None:
         """Return when the status of one of our jobs has changed."""

@@ -34,8 +34,9 @@ def joined(vm: Vm, agent: str, before: Vm, lacks: str | None) -> dict[str, Any]:
     ``before``: the VM as it was found, with the damaged bitmaps that have been removed since; they explain
     why a disk has none. ``lacks``: what this host needs to compare a disk with its last point.
     """
-    if lacks is None and _capabilities.HUMAN_MONITOR not in vm.capabilities:
-        lacks = f"what serves it has no command {_capabilities.HUMAN_MONITOR}"
+    missing = [command for command in _capabilities.PASSING if command not in vm.capabilities]
+    if lacks is None and missing:
+        lacks = f"what serves it has no command {missing[0]}"
     return {**vm_report(vm, agent, before), "can_resync": lacks is None, "resync_lacks": lacks}
 
 

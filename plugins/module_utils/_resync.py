@@ -14,10 +14,9 @@ import asyncio
 import contextlib
 import threading
 import urllib.parse
-from collections.abc import Iterable
-from typing import Any
 
 from ansible_collections.livebackup.qemu.plugins.module_utils import (
+    _bits,
     _discovery,
     _heads,
     _names,
@@ -34,11 +33,8 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
 from ansible_collections.livebackup.qemu.plugins.module_utils._plan import DiskPlan
 from ansible_collections.livebackup.qemu.plugins.module_utils._qmp import Monitor
 from ansible_collections.livebackup.qemu.plugins.module_utils._receiver import Receiver
-from ansible_collections.livebackup.qemu.plugins.module_utils._vm import Bitmap
 from ansible_collections.livebackup.qemu.plugins.module_utils._watchdog import Watchdog
 
-# QEMU does one such write without doing anything else, so it must not take long.
-_MARK_BYTES = 128 << 20
 _POLL_SECONDS = 0.5
 
 
@@ -50,6 +46,7 @@ class Reading:
         self.differing_bytes = 0
         self._monitor = monitor
         self._plan = plan
+        self._directory = directory
         self._sink = _sink.Sink(plan.disk.virtual_size, directory)
         self._task: asyncio.Task[None] | None = None
         self._stop = threading.Event()
@@ -92,6 +89,12 @@ class Reading:
         await self._sink.close()
 
     async def _compare(self, receiver: Receiver, path: str, speed: int) -> None:
+        try:
+            await self._find_out(receiver, path, speed)
+        except OSError as error:
+            raise self._failure(error.strerror or str(error)) from error
+
+    async def _find_out(self, receiver: Receiver, path: str, speed: int) -> None:
         sink = self._sink
         await asyncio.to_thread(_heads.fetch, receiver, path, sink.digests, sink.clusters, self._stop)
         await self._read(speed)
@@ -133,22 +136,17 @@ class Reading:
         return failure(self._monitor.vm, self._plan.disk.name, reason, self._sink.channel.stalled)
 
     async def _mark(self, changed: list[tuple[int, int]]) -> None:
-        """Make the frozen bitmap. QAPI: block-dirty-bitmap-add, block-dirty-bitmap-merge."""
+        """Make the frozen bitmap. QAPI: block-dirty-bitmap-add."""
         monitor, plan = self._monitor, self._plan
-        snapshot, bits = _names.node("snap", plan.index), _names.node("bits", plan.index)
-        await monitor.transaction([_frozen(snapshot, disabled=True)])
+        snapshot = _names.node("snap", plan.index)
+        frozen = _transactions.bitmap_add(snapshot, _names.FROZEN, granularity=CLUSTER_BYTES, disabled=True)
+        await monitor.transaction([frozen])
         if changed:
-            await monitor.execute("blockdev-add", _transactions.bits_node(plan))
-            await monitor.transaction([_frozen(bits, disabled=False)])
-            for command in marking(bits, changed):
-                await monitor.execute("human-monitor-command", {"command-line": command})
-            merged = [Bitmap(bits, _names.FROZEN)]
-            await monitor.transaction([_transactions.bitmap_merge(snapshot, _names.FROZEN, merged)])
-            await monitor.execute("blockdev-del", {"node-name": bits})
+            await _bits.merge(monitor, plan, self._directory, changed)
         await self._require_marked(snapshot, sum(-(-length // CLUSTER_BYTES) for dummy, length in changed))
 
     async def _require_marked(self, snapshot: str, clusters: int) -> None:
-        """Only the outcome tells whether the monitor's commands have worked."""
+        """Only the outcome tells whether all of qemu-io's commands have worked."""
         nodes = await self._monitor.execute("query-named-block-nodes", {"flat": True})
         found = next(node for node in nodes if node["node-name"] == snapshot)
         dirty = _discovery.bitmaps_of(found, "")[0].dirty_bytes
@@ -184,16 +182,3 @@ def digests_path(session: str, host: str, vm: str, disk: str) -> str:
     """Where the receiver's API has the digests of a disk's head."""
     names = (urllib.parse.quote(name, safe="") for name in (session, host, vm, disk))
     return "/sessions/{}/participants/{}/digests/{}/{}".format(*names)
-
-
-def marking(node: str, changed: Iterable[tuple[int, int]]) -> list[str]:
-    """Commands of the human monitor that set the bits of these ranges (offset and length in bytes). Pure."""
-    return [
-        f'qemu-io {node} "write -q -z {start} {min(_MARK_BYTES, offset + length - start)}"'
-        for offset, length in changed
-        for start in range(offset, offset + length, _MARK_BYTES)
-    ]
-
-
-def _frozen(node: str, *, disabled: bool) -> dict[str, Any]:
-    return _transactions.bitmap_add(node, _names.FROZEN, granularity=CLUSTER_BYTES, disabled=disabled)

@@ -211,8 +211,9 @@ async def _python() -> tuple[int, int] | None:
 
 async def lacks() -> str | None:
     """What is missing on this host for a comparison, and what to do; None if nothing is."""
-    if shutil.which(NBDKIT) is None:
-        return f"nbdkit is not installed; {_REMEDY}"
+    for program in (NBDKIT, "qemu-io"):
+        if shutil.which(program) is None:
+            return f"{program} is not installed; {_REMEDY}"
     try:
         python = await _python()
     except LivebackupError:

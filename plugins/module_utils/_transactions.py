@@ -183,11 +183,11 @@ def reading_job(plan: DiskPlan, speed: int) -> dict[str, Any]:
     }
 
 
-def bits_node(plan: DiskPlan) -> dict[str, Any]:
-    """``blockdev-add`` arguments of a node that keeps nothing; writing to it sets bits in its bitmap."""
+def bits_node(plan: DiskPlan, fdset: int) -> dict[str, Any]:
+    """``blockdev-add`` arguments of an image passed as descriptor set, of which only the bitmap counts."""
     return {
-        "driver": "null-co",
+        "driver": "qcow2",
         "node-name": _names.node("bits", plan.index),
-        "size": plan.disk.virtual_size,
-        "read-zeroes": True,
+        "read-only": True,
+        "file": {"driver": "file", "filename": f"/dev/fdset/{fdset}", "read-only": True},
     }

@@ -168,7 +168,7 @@ def test_a_host_without_nbdkit_says_what_to_install(
     backups.track(vm)
     backups.back_up_exactly(vm, receiver)
     lose_bitmaps(vm)
-    for name in ("qemu-img", "sh", "cp"):
+    for name in ("qemu-img", "qemu-io", "sh", "cp"):
         found = subprocess.run(["which", name], capture_output=True, text=True, check=True).stdout.strip()
         (tmp_path / "bin").mkdir(exist_ok=True)
         (tmp_path / "bin" / name).symlink_to(found)

@@ -50,7 +50,7 @@ def vm(make_vm: Any, make_disk: Any, points: Any) -> Any:
         first,
         second,
         qemu_version="7.2.22",
-        capabilities=frozenset({"snapshot-access", "human-monitor-command"}),
+        capabilities=frozenset({"snapshot-access", "add-fd", "getfd"}),
     )
 
 

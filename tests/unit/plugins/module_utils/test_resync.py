@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.livebackup.qemu.plugins.module_utils import (
+    _bits,
     _heads,
     _plan,
     _report,
@@ -29,15 +30,12 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
 )
 from ansible_collections.livebackup.qemu.plugins.module_utils._vm import Bitmap
 
-MIB = 1 << 20
 
-
-def test_marking_writes_no_more_than_qemu_does_quickly() -> None:
-    commands = _resync.marking("lb-bits-0", [(65536, 65536), (512 * MIB, 200 * MIB)])
-    assert commands == [
-        'qemu-io lb-bits-0 "write -q -z 65536 65536"',
-        f'qemu-io lb-bits-0 "write -q -z {512 * MIB} {128 * MIB}"',
-        f'qemu-io lb-bits-0 "write -q -z {640 * MIB} {72 * MIB}"',
+def test_long_ranges_are_written_in_pieces() -> None:
+    assert list(_bits.writes([(65536, 65536), (5 << 30, (1 << 30) + 512)])) == [
+        "write -q -z 65536 65536",
+        f"write -q -z {5 << 30} {1 << 30}",
+        f"write -q -z {6 << 30} 512",
     ]
 
 
@@ -90,14 +88,14 @@ def test_a_damaged_bitmap_is_reported_although_it_was_removed(
     assert (report["can_resync"], report["resync_lacks"]) == (False, "nbdkit is not installed")
 
 
-@pytest.mark.parametrize(("capabilities", "able"), [({"human-monitor-command"}, True), (set(), False)])
-def test_a_storage_daemon_cannot_mark_what_differs(
+@pytest.mark.parametrize(("capabilities", "able"), [({"add-fd", "getfd"}, True), ({"add-fd"}, False)])
+def test_what_takes_no_descriptors_cannot_be_compared(
     make_vm: Any, make_disk: Any, capabilities: set[str], able: bool
 ) -> None:
     vm = make_vm(make_disk(), capabilities=frozenset(capabilities))
     report = _report.joined(vm, "absent", vm, None)
     assert report["can_resync"] is able
-    assert able or "human-monitor-command" in report["resync_lacks"]
+    assert able or "no command getfd" in report["resync_lacks"]
 
 
 class Downloads:
