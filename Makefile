@@ -100,7 +100,7 @@ test-lab: setup ## The lab's own hosts and guests
 test-integration: setup ## Real VMs on the lab's hosts, faults included; the playbooks as AWX starts them
 	$(AS_ROOT) $(PYTEST) tests/integration tests/runner
 
-FAULTS = $(AS_ROOT) env PYTHONPATH=$(BUILD)/collections python -m faults
+FAULTS = $(AS_ROOT) python -m faults
 .PHONY: faults
 faults: setup ## Kill, hang and fail every actor at every boundary of a backup; ONLY=text for some of them
 	$(FAULTS) enumerate $(ONLY)

@@ -12,3 +12,5 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # the machines and receivers of the modules' tests
 sys.path.insert(0, str(ROOT / "tests/qemu"))
+# the collection under its own name
+sys.path.append(str(ROOT / "build/collections"))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ansible_collections.livebackup.qemu.plugins.module_utils import _faultpoints as participant_points
 from livebackup_receiver import faultpoints as receiver_points
 
-from faults import invariants, store
+from faults import invariants, outcomes, store
 from faults.site import Run, Site
 
 ACTIONS = ("kill", "hang", "error")
@@ -95,7 +95,14 @@ def judge(combination: Combination, site: Site) -> Verdict:
     site.writing.wait_rounds()
     verdict.violations += invariants.of_guests(site)
     verdict.violations += heal(site)
+    verdict.violations += _against_the_page(verdict)
     return verdict
+
+
+def _against_the_page(verdict: Verdict) -> list[str]:
+    row = outcomes.row_of(verdict.combination.name)
+    complaint = row.complaint(verdict.outcome, verdict.reason) if row else "the page has no row about it"
+    return [complaint] if complaint else []
 
 
 def heal(site: Site, doubtful: Set[tuple[str, str]] = frozenset()) -> list[str]:

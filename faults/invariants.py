@@ -98,7 +98,7 @@ def _on_vm(machine: Machine, head: str) -> Iterable[str]:
     yield from machine.leftovers()
     for image in machine.images:
         names = machine.bitmaps(image.name).get(f"disk-{image.name}", [])
-        if sorted(names) != sorted([MARKER, f"livebackup:{head}"]):
+        if sorted(names) != sorted([MARKER, f"livebackup:{head}", f"livebackup:end:{head}"]):
             yield f"the bitmaps of disk {image.name} are {names}"
 
 
