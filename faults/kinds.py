@@ -14,10 +14,11 @@ import random
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from machine import MIB, Image, Machine
 
-from faults import isolation
+from faults import isolation, store
 from faults.participants import Started
 from faults.site import Run, Site, address
 
@@ -188,9 +189,26 @@ def abandon_session(blow: Blow) -> None:
         blow.site.receiver.call("POST", "/sessions", body, timeout=5.0)
 
 
+def flip_bit(blow: Blow) -> str | None:
+    """A bit of a layer is wrong: no restore may use it. It is put right again."""
+    newest = list(store.points(blow.site.receiver).values())[-1]
+    vm, disk = blow.random.choice(store.disks(newest))
+    layer = blow.site.receiver.store / disk["layer"]
+    at = blow.random.randrange(layer.stat().st_size)
+    _flip(layer, at)
+    try:
+        restored = blow.site.receiver.restore(newest["id"], vm, blow.site.directory / "restored")
+    finally:
+        _flip(layer, at)
+    if restored.returncode == 0:
+        return f"I2: point {newest['id']}: a flipped bit at {at} of {vm}/{disk['disk']} was not noticed"
+    return None
+
+
 NAMES = ("a", "b", "c", "d")
-BEFORE: Mapping[str, Callable[[Blow], None]] = {
-    kind.__name__: kind for kind in (restart_vm, grow_disk, add_disk, remove_disk, abandon_session)
+# each may find a violation
+BEFORE: Mapping[str, Callable[[Blow], str | None]] = {
+    kind.__name__: kind for kind in (restart_vm, grow_disk, add_disk, remove_disk, abandon_session, flip_bit)
 }
 DURING: Mapping[str, Callable[[Blow], Undo | None]] = {
     kind.__name__: kind
@@ -222,6 +240,14 @@ def _names(machine: Machine) -> list[str]:
 def _signal(blow: Blow, number: signal.Signals) -> None:
     if blow.started:
         blow.started[blow.random.choice(sorted(blow.started))].signal(number)
+
+
+def _flip(path: Path, at: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))
 
 
 def _send(pid: int, number: signal.Signals) -> None:

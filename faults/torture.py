@@ -115,7 +115,7 @@ def torture(seed: int, rounds: int) -> int:
 def _round(thrown: Site, chance: random.Random, score: Score) -> None:
     blow = Blow(thrown, chance, Run())
     before = set(store.points(thrown.receiver))
-    names = _change(blow)
+    names = _change(blow, score)
     thrown.track_all()
     wishes = _wishes(chance, thrown)
     storm = Storm(blow, _plan(chance))
@@ -141,12 +141,13 @@ def _judge(thrown: Site, broken: Run, before: set[str], blow: Blow, score: Score
     score.hold(combinations.heal(thrown, doubtful=blow.doubtful))
 
 
-def _change(blow: Blow) -> list[str]:
+def _change(blow: Blow, score: Score) -> list[str]:
     """Something that happens to VMs between two sessions."""
     if blow.random.random() > CHANGE_SHARE:
         return []
     kind = blow.random.choice(sorted(kinds.BEFORE))
-    kinds.BEFORE[kind](blow)
+    violation = kinds.BEFORE[kind](blow)
+    score.hold([violation] if violation else [])
     return [kind]
 
 

@@ -142,6 +142,21 @@ class ReceiverProcess:
         """Abort a session."""
         self.call("POST", f"/sessions/{session}/abort", {"reason": "the test wants it"})
 
+    def restore(self, point: str, vm: str, directory: Path) -> subprocess.CompletedProcess[str]:
+        """Run the receiver's command restore for one VM."""
+        argv = [
+            *_COMMAND,
+            "restore",
+            point,
+            "--vm",
+            vm,
+            "--to",
+            str(directory),
+            "--config",
+            str(self._config),
+        ]
+        return subprocess.run(argv, capture_output=True, text=True, env=_environment(), check=False)
+
     def wait_ended(self, session: str) -> dict[str, Any]:
         """Wait until a session has ended and return it."""
 
