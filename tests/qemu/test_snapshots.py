@@ -34,7 +34,7 @@ def take_snapshot(vm: Machine, *, bitmaps: bool, over: str = "disk-a", name: str
 
 def recording_bitmaps(vm: Machine, node: str) -> list[str]:
     nodes = {each["node-name"]: each for each in vm.command("query-named-block-nodes", flat=True)}
-    return [bitmap["name"] for bitmap in nodes[node]["dirty-bitmaps"] if bitmap["recording"]]
+    return [bitmap["name"] for bitmap in nodes[node].get("dirty-bitmaps", []) if bitmap["recording"]]
 
 
 def test_an_increment_across_a_snapshot_of_libvirt(small_vm: Machine, receiver: ReceiverProcess) -> None:
