@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-SMALL_BYTES = 64 << 20
+SMALL_BYTES = 16 << 20
 CLUSTER_BITS = 16
 CLUSTER = 1 << CLUSTER_BITS
 HEADER = struct.Struct(">4sIQIIQIIQQIIQQQQII")
