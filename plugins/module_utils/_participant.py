@@ -258,11 +258,11 @@ async def transfer(participant: Participant, answer: Answer) -> Report:
             sum(len(member.plans) for member in members.present), answer.disk_speed
         )
         await members.do(lambda member: _transfer.start(member, carrier, speed))
-    progress = await _progress(members, participant.pace.speed)
+    progress = await _transfer.look_at_all(members, participant.pace.speed)
     await participant.pace.keep(members, sum(not disk.ended for disk in progress), answer.disk_speed)
     if not all(disk.ended for disk in progress):
         await _transfer.next_event(members.present, PROGRESS_SECONDS)
-        progress = await _progress(members, participant.pace.speed)
+        progress = await _transfer.look_at_all(members, participant.pace.speed)
     _faultpoints.reached("participant.transferring")
     if not all(disk.ended for disk in progress):
         return Report("transferring", {"disks": [disk.facts() for disk in progress]})
@@ -270,27 +270,9 @@ async def transfer(participant: Participant, answer: Answer) -> Report:
     participant.transferred = True
     _faultpoints.reached("participant.transferred")
     return Report(
-        "transferred", {"disks": [sent for member in members.present for sent in sent_facts(member)]}
+        "transferred",
+        {"disks": [sent for member in members.present for sent in _transfer.sent_facts(member)]},
     )
-
-
-def sent_facts(member: Member) -> list[dict[str, Any]]:
-    """The disks of one VM of the step ``transferred``."""
-    compared = {plan.disk.name for plan in member.plans if plan.compared}
-    return [
-        {
-            "vm": member.name,
-            "disk": disk,
-            "sent_bytes": count,
-            **({"dirty_bytes": member.dirty_bytes[disk]} if disk in compared else {}),
-        }
-        for disk, count in member.sent_bytes.items()
-    ]
-
-
-async def _progress(members: Members, speed: int) -> list[_transfer.Progress]:
-    looks = await members.do(lambda member: _transfer.look(member, speed))
-    return [disk for disks in looks for disk in disks]
 
 
 async def finish(participant: Participant, dummy: Answer) -> Report:

@@ -26,6 +26,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils import (
 from ansible_collections.livebackup.qemu.plugins.module_utils._channel import Channel
 from ansible_collections.livebackup.qemu.plugins.module_utils._compare_plugin import CLUSTER_BYTES
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
+    CommandRefused,
     ComparisonFailed,
     LivebackupError,
     SnapshotBroken,
@@ -104,21 +105,24 @@ class Reading:
         await self._mark(changed)
 
     async def _read(self, speed: int) -> None:
-        """Let QEMU push the frozen disk to the end. QAPI: blockdev-add, blockdev-backup, blockdev-del."""
-        monitor, plan = self._monitor, self._plan
-        node = _transactions.sink_node(plan)
+        """Let QEMU push the frozen disk to the end. QAPI: job-dismiss, blockdev-del."""
+        try:
+            await self._begin_reading(speed)
+            await self._wait_read()
+        finally:
+            self._sink.channel.rest()
+        await self._monitor.execute("job-dismiss", {"id": _names.reading(self._plan.index)})
+        await self._monitor.execute("blockdev-del", {"node-name": _names.node("sink", self._plan.index)})
+
+    async def _begin_reading(self, speed: int) -> None:
+        """QAPI: blockdev-add, blockdev-backup."""
         try:
             await self._sink.wait_ready()
             self._sink.channel.expect()
-            await monitor.execute("blockdev-add", node)
-            await monitor.execute("blockdev-backup", _transactions.reading_job(plan, speed))
-            await self._wait_read()
-        except LivebackupError as error:
+            await self._monitor.execute("blockdev-add", _transactions.sink_node(self._plan))
+            await self._monitor.execute("blockdev-backup", _transactions.reading_job(self._plan, speed))
+        except (ComparisonFailed, CommandRefused) as error:
             raise self._failure(error.message) from error
-        finally:
-            self._sink.channel.rest()
-        await monitor.execute("job-dismiss", {"id": _names.reading(plan.index)})
-        await monitor.execute("blockdev-del", {"node-name": node["node-name"]})
 
     async def _wait_read(self) -> None:
         while True:

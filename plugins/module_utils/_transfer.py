@@ -30,7 +30,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
     SnapshotBroken,
     TransferError,
 )
-from ansible_collections.livebackup.qemu.plugins.module_utils._member import Member
+from ansible_collections.livebackup.qemu.plugins.module_utils._member import Member, Members
 from ansible_collections.livebackup.qemu.plugins.module_utils._plan import DiskPlan
 from ansible_collections.livebackup.qemu.plugins.module_utils._receiver import Receiver
 from ansible_collections.livebackup.qemu.plugins.module_utils._resync import Reading
@@ -154,6 +154,12 @@ async def look(member: Member, speed: int) -> list[Progress]:
     return [_progress(member, plan, jobs.get(_names.job(plan.index))) for plan in member.plans]
 
 
+async def look_at_all(members: Members, speed: int) -> list[Progress]:
+    """The same of all VMs that are still present."""
+    looks = await members.do(lambda member: look(member, speed))
+    return [disk for disks in looks for disk in disks]
+
+
 def _progress(member: Member, plan: DiskPlan, job: dict[str, Any] | None) -> Progress:
     channel, reading = member.channels[plan.index], member.readings.get(plan.index)
     name, size = plan.disk.name, plan.disk.virtual_size
@@ -205,6 +211,20 @@ async def next_event(members: list[Member], timeout: float) -> None:
         for wait in waits:
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
+
+
+def sent_facts(member: Member) -> list[dict[str, Any]]:
+    """The disks of one VM of the step ``transferred``."""
+    compared = {plan.disk.name for plan in member.plans if plan.compared}
+    return [
+        {
+            "vm": member.name,
+            "disk": disk,
+            "sent_bytes": count,
+            **({"dirty_bytes": member.dirty_bytes[disk]} if disk in compared else {}),
+        }
+        for disk, count in member.sent_bytes.items()
+    ]
 
 
 async def stop_comparing(member: Member) -> None:
