@@ -74,7 +74,8 @@ $(STAMPS)/wheelhouse: $(RECEIVER_SOURCES) $(STAMPS)/wheels
 LINTS := lint-ruff lint-mypy lint-ansible lint-yaml lint-docs lint-changelog lint-licences
 MOLECULE := $(SCENARIOS:%=molecule-%)
 # In this order: what fails soonest comes first.
-SECTIONS := $(LINTS) test-unit test-receiver sanity test-qemu test-lab $(MOLECULE) test-integration
+SECTIONS := $(LINTS) test-unit test-receiver sanity test-qemu test-lab $(MOLECULE) test-integration \
+	faults torture-short
 
 .PHONY: test
 test: setup ## Everything below, with one summary at the end
@@ -110,6 +111,12 @@ ROUNDS ?= 100
 .PHONY: torture
 torture: setup ## Random sites, random faults, any number at once; SEED=n ROUNDS=m
 	$(FAULTS) torture $(SEED) $(ROUNDS)
+
+# seeds whose faults are of many kinds
+SHORT_TORTURE := 1:6 2:6
+.PHONY: torture-short
+torture-short: setup ## Some rounds of torture with fixed seeds
+	for each in $(SHORT_TORTURE); do $(FAULTS) torture $${each%:*} $${each#*:} || exit 1; done
 
 .PHONY: molecule
 molecule: $(MOLECULE) ## The roles, deployed twice and verified on the lab's hosts

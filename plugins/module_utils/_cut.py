@@ -249,3 +249,21 @@ def _flush_images(members: list[Member]) -> None:
                     os.fsync(descriptor)
                 finally:
                     os.close(descriptor)
+
+
+def facts(member: Member) -> dict[str, Any]:
+    """One VM of the step ``cut``."""
+    disks = [
+        {
+            "disk": plan.disk.name,
+            "dirty_bytes": member.dirty_bytes[plan.disk.name],
+            "virtual_size": plan.disk.virtual_size,
+        }
+        for plan in member.plans
+    ]
+    return {
+        "vm": member.name,
+        "pause_ms": round(member.pause.pause_ms or 0.0, 1),
+        "consistency": member.consistency,
+        "disks": disks,
+    }

@@ -17,6 +17,7 @@ from typing import Any
 from ansible_collections.livebackup.qemu.plugins.module_utils import (
     _agent,
     _bandwidth,
+    _cleanup,
     _credentials,
     _cut,
     _discovery,
@@ -34,11 +35,10 @@ from ansible_collections.livebackup.qemu.plugins.module_utils import (
 from ansible_collections.livebackup.qemu.plugins.module_utils._channel import Channel, watched
 from ansible_collections.livebackup.qemu.plugins.module_utils._credentials import Transport
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
-    LivebackupError,
     ReceiverError,
     SessionAborted,
 )
-from ansible_collections.livebackup.qemu.plugins.module_utils._member import Member, Members, Result, together
+from ansible_collections.livebackup.qemu.plugins.module_utils._member import Member, Members, together
 from ansible_collections.livebackup.qemu.plugins.module_utils._pause import Pause
 from ansible_collections.livebackup.qemu.plugins.module_utils._qmp import Monitor
 from ansible_collections.livebackup.qemu.plugins.module_utils._quiesce import Quiesce
@@ -49,8 +49,6 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._watchdog import W
 PROGRESS_SECONDS = 1.0
 # why the disks of a stopped VM are not compared
 _LACKS_STOPPED = "the VM does not run"
-# for telling a receiver that may be the very cause of the failure
-FAREWELL_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ class Participant:
             try:
                 await self._follow(await join(self))
             except BaseException as error:
-                await clean_up(self, error)
+                await _cleanup.clean_up(self, error)
                 raise
             finally:
                 await self.window.leave()
@@ -228,25 +226,7 @@ async def cut(participant: Participant, dummy: Answer) -> Report:
     await participant.members.do(_cut.measure)
     await participant.members.do(_ends.place)
     _faultpoints.reached("participant.measured")
-    return Report("cut", {"vms": [cut_facts(member) for member in participant.members.present]})
-
-
-def cut_facts(member: Member) -> dict[str, Any]:
-    """One VM of the step ``cut``."""
-    disks = [
-        {
-            "disk": plan.disk.name,
-            "dirty_bytes": member.dirty_bytes[plan.disk.name],
-            "virtual_size": plan.disk.virtual_size,
-        }
-        for plan in member.plans
-    ]
-    return {
-        "vm": member.name,
-        "pause_ms": round(member.pause.pause_ms or 0.0, 1),
-        "consistency": member.consistency,
-        "disks": disks,
-    }
+    return Report("cut", {"vms": [_cut.facts(member) for member in participant.members.present]})
 
 
 async def transfer(participant: Participant, answer: Answer) -> Report:
@@ -278,7 +258,7 @@ async def transfer(participant: Participant, answer: Answer) -> Report:
 async def finish(participant: Participant, dummy: Answer) -> Report:
     """The point is committed: drop the old checkpoints. What fails here, the next run does."""
     _faultpoints.reached("participant.finishing")
-    removed = await put_in_order(participant)
+    removed = await _cleanup.put_in_order(participant)
     _faultpoints.reached("participant.finished")
     return Report("finished", {"removed": removed})
 
@@ -299,40 +279,3 @@ FLOW: dict[str, Callable[[Participant, Answer], Awaitable[Report]]] = {
     "finish": finish,
     "abort": abort,
 }
-
-
-async def clean_up(participant: Participant, error: BaseException) -> None:
-    """After a failure: resume first, tell the receiver so that nobody waits for us, then put all in order."""
-    await _attempt(participant, participant.window.close())
-    for channel in participant.channels:
-        channel.shut()
-    # the old client may still be in use by a thread that waits for an answer
-    participant.receiver = participant.receiver.again()
-    dialogue = Dialogue(participant.receiver, participant.settings.session, participant.settings.host)
-    failed = Report("failed", {"reason": str(error).rstrip(".") or type(error).__name__})
-    answer = await _attempt(participant, dialogue.say_within(failed, FAREWELL_SECONDS))
-    # once it knows, it never commits disks that have not been transferred
-    given_up = participant.settings.session if answer and not participant.transferred else None
-    finished = Report("finished", {"removed": await put_in_order(participant, given_up)})
-    await _attempt(participant, dialogue.say_within(finished, FAREWELL_SECONDS))
-
-
-async def put_in_order(participant: Participant, given_up: str | None = None) -> list[str]:
-    """Settle every VM of ours and return the bitmaps removed; problems become warnings."""
-    for member in participant.members.everyone:
-        await _transfer.stop_comparing(member)
-    removed, problems = await _reconcile.settle_all(
-        participant.monitors, participant.receiver, participant.settings.host, given_up=given_up
-    )
-    stopped = [member for member in participant.members.everyone if member.stopped]
-    more = await _stopped.put_in_order(stopped, participant.receiver, participant.settings.host, given_up)
-    participant.warnings += problems + more[1]
-    return sorted({*removed, *more[0]})
-
-
-async def _attempt(participant: Participant, act: Awaitable[Result]) -> Result | None:
-    try:
-        return await act
-    except LivebackupError as error:
-        participant.warnings.append(error.message)
-        return None

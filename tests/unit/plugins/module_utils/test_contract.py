@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from ansible_collections.livebackup.qemu.plugins.module_utils import (
     _credentials,
+    _cut,
     _participant,
     _plan,
     _receiver,
@@ -111,7 +112,7 @@ def test_a_plan_becomes_plans_of_disks(example: Any, member: Member, points: Any
 def test_cut_facts(example: Any, member: Member, points: Any) -> None:
     member.plans = _plan.disk_plans(member.vm, example("answer-prepare.response")["plan"])
     member.dirty_bytes = {"vd-a": 1, "vd-b": 2}
-    ours = _participant.cut_facts(member)
+    ours = _cut.facts(member)
     assert shape(ours) == shape(example("step-cut.request")["facts"]["vms"][0])
 
 
