@@ -22,12 +22,12 @@ from faults.writing import Writing
 # The product's own limits, shortened so that a run does not take minutes.
 STOP_BUDGET_S = 3.0
 STALL_LIMIT_S = 2.0
-SETTINGS = {"silence_s": 5.0, "flush_timeout_s": 3.0, "storage_daemon_timeout_s": 3.0}
-JOIN_TIMEOUT_S = 4.0
+SETTINGS = {"silence_s": 4.0, "flush_timeout_s": 3.0, "storage_daemon_timeout_s": 3.0}
+JOIN_TIMEOUT_S = 3.0
 # a run in which nothing is to break is not hurried
 CALM = {"join_timeout_s": 30.0, "stop_budget_s": 10.0}
 # A receiver that hangs is ended by its service manager, or by a person, after a while.
-HANG_S = 4.5
+HANG_S = 4.0
 STUCK_S = 60.0
 LOOPBACK = "127.0.0.1"
 ENDED = ("committed", "aborted")
