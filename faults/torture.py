@@ -171,11 +171,10 @@ def _everything_again(thrown: Site) -> list[str]:
 
 @contextmanager
 def _thrown_site(directory: Path, chance: random.Random, number: int) -> Iterator[Site]:
-    names = iter(f"vm{number}-{each}" for each in range(100))
     hosts: dict[str, list[Machine]] = {f"hv{each}": [] for each in range(1, chance.randint(2, 3) + 1)}
     for each in range(chance.randint(len(hosts), 6)):
         host = f"hv{each % len(hosts) + 1}"
-        hosts[host].append(_thrown_machine(directory, next(names), chance))
+        hosts[host].append(_thrown_machine(directory, f"vm{number}-{each}", chance))
     with (
         isolation.small_file_system(directory / "receiver" / "store", STORE_BYTES),
         isolation.small_file_system(directory / "scratch", SCRATCH_BYTES),

@@ -153,6 +153,6 @@ def test_every_point_is_true(
     vm = make_machine(images=(image,), rounds=0)
     course = Course(vm, receiver, random.Random(seed), granularity)
     course.track()
-    for _ in range(STEPS):
+    for _step in range(STEPS):
         course.step()
-    assert {"full", "incremental"} == set(course.levels)
+    assert {"incremental", "resync"} <= set(course.levels)

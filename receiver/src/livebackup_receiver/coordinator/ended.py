@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from livebackup_receiver import faultpoints
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.sessions import add_to_history, load_outline
 from livebackup_receiver.clock import now
@@ -29,7 +30,10 @@ def take_late_step(catalog: Catalog, session_id: str, host: str, step: AnyStep) 
         if participant and isinstance(step, FinishedStep):
             steps.finish(step, session, participant, now=now())
             add_to_history(db, session)
-    return _answer(session, host, step)
+    faultpoints.reached(f"receiver.{step.step}-taken")
+    answer = _answer(session, host, step)
+    faultpoints.reached(f"receiver.{step.step}-answered")
+    return answer
 
 
 def _answer(session: Session, host: str, step: AnyStep) -> Answer:
