@@ -19,7 +19,7 @@ from faults.combinations import Combination, Verdict
 from faults.site import Site, site
 
 # Mostly they wait for limits, so there may be more of them than processors.
-SITES = 2
+SITES = 3
 
 
 def enumerate_all(pattern: str) -> int:
@@ -64,7 +64,7 @@ def _judge(combination: Combination, prepared: Site) -> Verdict:
     try:
         verdict = combinations.judge(combination, prepared)
     except Exception as error:  # a harness that cannot go on is a violation, too
-        verdict = Verdict(combination, "unknown", None, [f"{type(error).__name__}: {error}"])
+        verdict = Verdict(combination, "unknown", violations=[f"{type(error).__name__}: {error}"])
     took = time.monotonic() - started
     print(f"{combination.name:45} {verdict.outcome:10} {took:5.1f} s  {verdict.reason or ''}", flush=True)
     for violation in verdict.violations:
