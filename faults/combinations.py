@@ -85,7 +85,7 @@ def every() -> list[Combination]:
 def judge(combination: Combination, site: Site) -> Verdict:
     """Break one session, check, let the next one heal, and check again.
 
-    A machine that is busy with other things may end a session before the fault has come; then it is tried again.
+    On a busy machine a session may end before the fault has come; then it is tried again.
     """
     for attempt in range(1, ATTEMPTS + 1):
         verdict = _judge_once(combination, site)
