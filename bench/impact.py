@@ -28,7 +28,7 @@ from bench.guest import WritingGuest, writing_guest
 from bench.report import Figure, Report
 
 ROUNDS = 3
-WINDOW_S = 8.0
+WINDOW_S = 8.5
 DISK_BYTES = 256 << 20
 SPEED = 8 << 20
 SLOW = "rate 40mbit burst 256kb latency 200ms"
