@@ -158,7 +158,7 @@ def test_the_checks_of_a_good_receiver(cli: Run, store: SampleStore) -> None:
     store.add({DISK: [Write(0, KIB, 1)]})
     checks = answer(cli("check", "--json"))["checks"]
     assert {check["state"] for check in checks} == {"ok"}
-    assert {"store", "room", "qemu-img", "nbdsh", "catalog", "layers", "freshness of nightly"} <= {
+    assert {"store", "room", "qemu-img", "catalog", "layers", "freshness of nightly"} <= {
         check["name"] for check in checks
     }
 

@@ -33,8 +33,8 @@ from livebackup_receiver.store.paths import MANIFEST_SUFFIX
 
 log = logging.getLogger(__name__)
 
-PROGRAMS = ("qemu-storage-daemon", "qemu-img", "nbdsh")
-PACKAGES = "the packages qemu-system-common, qemu-utils, libnbd-bin and python3-libnbd"
+PROGRAMS = ("qemu-storage-daemon", "qemu-img")
+PACKAGES = "the packages qemu-system-common and qemu-utils"
 PROGRAM_TIMEOUT_S = 20.0
 CERTIFICATE_WARNING_DAYS = 14
 # The coordinator ends a silent session by itself; these are for one that it has lost sight of.

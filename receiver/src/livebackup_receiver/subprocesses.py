@@ -18,7 +18,7 @@ from typing import IO
 
 from livebackup_receiver.errors import CommandFailed, CommandTimedOut
 
-# System directories only: a virtual environment's python3 would break programs such as nbdsh,
+# System directories only: a virtual environment's python3 would break programs written in Python,
 # which look for the distribution's one.
 ENVIRONMENT = {
     "PATH": "/usr/bin:/usr/sbin:/bin:/sbin:/usr/local/bin:/usr/local/sbin",
