@@ -151,9 +151,15 @@ class Machine:
 
     def write(self, image: str, *, pattern: int, count: int, offset: int = 0) -> None:
         """Write as the guest's device would, whatever is between it and the image."""
+        self._request(image, f"write -P {pattern} {offset} {count}")
+
+    def erase(self, image: str, how: str, *, count: int, offset: int = 0) -> None:
+        """Ask as the guest's device would for zeros ("write -z", "write -z -u") or to forget ("discard")."""
+        self._request(image, f"{how} {offset} {count}")
+
+    def _request(self, image: str, request: str) -> None:
         device = f"/machine/peripheral/vd-{image}/virtio-backend"
-        line = f'qemu-io -d {device} "write -P {pattern} {offset} {count}"'
-        answer = self.command("human-monitor-command", command_line=line)
+        answer = self.command("human-monitor-command", command_line=f'qemu-io -d {device} "{request}"')
         assert "rror" not in answer, answer
 
     def rounds_done(self) -> int:

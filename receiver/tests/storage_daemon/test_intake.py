@@ -21,7 +21,6 @@ from livebackup_receiver.storage_daemon.exports import export_server
 from livebackup_receiver.storage_daemon.intake import Intake, open_intake
 from livebackup_receiver.storage_daemon.layers import NewLayer, flush_layers
 from livebackup_receiver.storage_daemon.ports import PortRange
-from livebackup_receiver.storage_daemon.process import storage_daemon
 from livebackup_receiver.store.integrity import check_layer
 from livebackup_receiver.subprocesses import run
 
@@ -117,16 +116,17 @@ async def test_a_disk_that_fails_at_the_flush_is_noticed(tmp_path: Path) -> None
         "image": {"driver": "file", "filename": str(layer.path)},
         "inject-error": [{"event": "none", "iotype": "flush", "errno": 5}],
     }
-    async with storage_daemon("session 1") as daemon:
-        await daemon.execute("blockdev-add", {"driver": "qcow2", "node-name": "layer-0", "file": broken})
-        ports = PortRange(range(21300, 21399))
-        async with export_server(daemon, ports=ports, listen="127.0.0.1", user="test") as server:
-            with suppress(CommandFailed):
-                name = await server.add("layer-0", writable=True)
-                await qemu_io(server.transport, name, "write -P 5 1M 1M")
-            await server.close()
-            with pytest.raises(StorageDaemonFailed, match="Input/output error"):
-                await flush_layers(daemon, {"layer-0": layer}, timeout_s=30)
+    ports = PortRange(range(21300, 21399))
+    async with export_server("session 1", ports=ports, listen="127.0.0.1", user="test") as server:
+        await server.daemon.execute(
+            "blockdev-add", {"driver": "qcow2", "node-name": "layer-0", "file": broken}
+        )
+        with suppress(CommandFailed):
+            name = await server.add("layer-0", writable=True)
+            await qemu_io(server.transport, name, "write -P 5 1M 1M")
+        await server.close()
+        with pytest.raises(StorageDaemonFailed, match="Input/output error"):
+            await flush_layers(server.daemon, {"layer-0": layer}, timeout_s=30)
 
 
 async def test_layers_of_one_kind_are_made_as_copies(tmp_path: Path) -> None:

@@ -5,22 +5,23 @@
 from __future__ import annotations
 
 import itertools
+import json
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from livebackup_receiver.errors import NoPortFree, StorageDaemonFailed
 from livebackup_receiver.model import Transport
 from livebackup_receiver.storage_daemon.credentials import CREDENTIALS, write_credentials
 from livebackup_receiver.storage_daemon.layers import open_layer
+from livebackup_receiver.storage_daemon.listener import Listener, listener
 from livebackup_receiver.storage_daemon.ports import PortRange
 from livebackup_receiver.storage_daemon.process import COMMAND_TIMEOUT_S, StorageDaemon, storage_daemon
 
 KEY_BYTES = 32
 NAME_BYTES = 24
-ADDRESS_IN_USE = "Address already in use"
 
 
 class ExportServer:
@@ -28,7 +29,7 @@ class ExportServer:
 
     def __init__(self, daemon: StorageDaemon, transport: Transport) -> None:
         self.transport = transport
-        self._daemon = daemon
+        self.daemon = daemon
         self._ids = (f"export-{number}" for number in itertools.count())
 
     async def add(self, node: str, *, writable: bool) -> str:
@@ -37,7 +38,7 @@ class ExportServer:
         :raise StorageDaemonFailed: the node cannot be exported
         """
         name, export = secrets.token_urlsafe(NAME_BYTES), next(self._ids)
-        await self._daemon.execute(
+        await self.daemon.execute(
             "block-export-add",
             {"type": "nbd", "id": export, "node-name": node, "name": name, "writable": writable},
         )
@@ -48,7 +49,7 @@ class ExportServer:
 
         :raise StorageDaemonFailed: one does not end
         """
-        await self._daemon.execute("nbd-server-stop")
+        await self.daemon.execute("nbd-server-stop")
 
 
 @dataclass
@@ -62,26 +63,38 @@ class ReadOnlyExports:
 
 @asynccontextmanager
 async def export_server(
-    daemon: StorageDaemon, *, ports: PortRange, listen: str, user: str
+    label: str,
+    *,
+    ports: PortRange,
+    listen: str,
+    user: str,
+    timeout_s: float = COMMAND_TIMEOUT_S,
+    run: Path | None = None,
 ) -> AsyncIterator[ExportServer]:
-    """Start the daemon's NBD server on a free port, with a fresh key.
+    """A storage daemon of one's own with an NBD server on a free port, and a fresh key.
 
     The port is held until the block ends; the server itself goes with its daemon.
 
+    :param label: whose it is, for messages: "session 01J..."
     :param user: the name of the key, such as "session-01J..."
+    :param timeout_s: how long the daemon may take for a command
+    :param run: where the daemon's private directory is made; see ``storage_daemon``
     :raise NoPortFree: every port of the range is taken
-    :raise StorageDaemonFailed: the server cannot be started
+    :raise StorageDaemonFailed: the daemon cannot be started, or not listen
     """
     key = secrets.token_hex(KEY_BYTES)
-    await daemon.execute("object-add", write_credentials(daemon.directory, user, key))
-    with ports.lease() as candidates:
-        for port in candidates:
-            if await _listen_on(daemon, listen, port):
-                transport = Transport(port=port, psk_username=user, psk_key=key)
-                daemon.reached("listening")
-                yield ExportServer(daemon, transport)
-                return
-        raise NoPortFree(daemon.label, "listen for NBD", "every port of nbd_ports is in use")
+    with listener(label, ports=ports, listen=listen) as opened:
+
+        def options(directory: Path) -> list[str]:
+            credentials = write_credentials(directory, user, key)
+            return ["--object", json.dumps(credentials), "--nbd-server", json.dumps(_server(opened))]
+
+        async with storage_daemon(
+            label, timeout_s=timeout_s, run=run, options=options, pass_fds=[opened.socket.fileno()]
+        ) as daemon:
+            opened.close()
+            daemon.reached("listening")
+            yield ExportServer(daemon, Transport(port=opened.port, psk_username=user, psk_key=key))
 
 
 @asynccontextmanager
@@ -104,24 +117,17 @@ async def read_only_exports(
     :param run: where the daemon's private directory is made; see ``storage_daemon``
     :raise StorageDaemonFailed: a layer cannot be opened or served
     """
-    async with AsyncExitStack() as stack:
-        daemon = await stack.enter_async_context(storage_daemon(label, timeout_s=timeout_s, run=run))
-        server = await stack.enter_async_context(export_server(daemon, ports=ports, listen=listen, user=user))
-        exports = ReadOnlyExports(server.transport, daemon)
+    async with export_server(
+        label, ports=ports, listen=listen, user=user, timeout_s=timeout_s, run=run
+    ) as server:
+        exports = ReadOnlyExports(server.transport, server.daemon)
         for number, (key, path) in enumerate(files.items()):
-            await open_layer(daemon, f"layer-{number}", path)
+            await open_layer(server.daemon, f"layer-{number}", path)
             exports.names[key] = await server.add(f"layer-{number}", writable=False)
         yield exports
 
 
-async def _listen_on(daemon: StorageDaemon, listen: str, port: int) -> bool:
-    address = {"type": "inet", "data": {"host": listen, "port": str(port)}}
-    try:
-        await daemon.execute(
-            "nbd-server-start", {"addr": address, "tls-creds": CREDENTIALS, "max-connections": 0}
-        )
-    except StorageDaemonFailed as error:
-        if ADDRESS_IN_USE in error.problem:
-            return False
-        raise
-    return True
+def _server(opened: Listener) -> dict[str, Any]:
+    """QAPI ``NbdServerOptions``."""
+    address = {"type": "fd", "str": str(opened.socket.fileno())}
+    return {"addr": address, "tls-creds": CREDENTIALS, "max-connections": 0}

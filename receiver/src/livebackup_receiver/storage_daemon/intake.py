@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from livebackup_receiver.errors import StorageDaemonFailed
@@ -19,14 +19,14 @@ from livebackup_receiver.storage_daemon.layers import (
     flush_layers,
 )
 from livebackup_receiver.storage_daemon.ports import PortRange
-from livebackup_receiver.storage_daemon.process import COMMAND_TIMEOUT_S, StorageDaemon, storage_daemon
+from livebackup_receiver.storage_daemon.process import COMMAND_TIMEOUT_S
 
 
 class Intake:
     """The open layers of a session; ``names`` has the export name of each (VM, disk)."""
 
-    def __init__(self, daemon: StorageDaemon, server: ExportServer) -> None:
-        self.daemon = daemon
+    def __init__(self, server: ExportServer) -> None:
+        self.daemon = server.daemon
         self.names: dict[tuple[str, str], str] = {}
         self._server = server
         self._layers: dict[str, NewLayer] = {}
@@ -100,13 +100,10 @@ async def open_intake(
     :param run: where the daemon's private directory is made; see ``storage_daemon``
     :raise StorageDaemonFailed: the daemon, a layer or an export cannot be made
     """
-    async with AsyncExitStack() as stack:
-        daemon = await stack.enter_async_context(
-            storage_daemon(f"session {session}", timeout_s=timeout_s, run=run)
-        )
-        server = await stack.enter_async_context(
-            export_server(daemon, ports=ports, listen=listen, user=f"session-{session}")
-        )
-        intake = Intake(daemon, server)
+    label, user = f"session {session}", f"session-{session}"
+    async with export_server(
+        label, ports=ports, listen=listen, user=user, timeout_s=timeout_s, run=run
+    ) as server:
+        intake = Intake(server)
         await intake.add(layers)
         yield intake

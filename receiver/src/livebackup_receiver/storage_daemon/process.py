@@ -14,8 +14,9 @@ import itertools
 import logging
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,12 @@ START_ATTEMPTS = 3
 CONNECT_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 120.0
 QUIT_TIMEOUT_S = 5.0
+Options = Callable[[Path], Sequence[str]]
+
+
+def no_options(directory: Path) -> Sequence[str]:
+    """A daemon that is told everything over its monitor."""
+    return ()
 
 
 class StorageDaemon:
@@ -144,7 +151,12 @@ class StorageDaemon:
 
 @asynccontextmanager
 async def storage_daemon(
-    label: str, *, timeout_s: float = COMMAND_TIMEOUT_S, run: Path | None = None
+    label: str,
+    *,
+    timeout_s: float = COMMAND_TIMEOUT_S,
+    run: Path | None = None,
+    options: Options = no_options,
+    pass_fds: Sequence[int] = (),
 ) -> AsyncIterator[StorageDaemon]:
     """A qemu-storage-daemon of one's own; killed, if it has not quit, when the block ends.
 
@@ -152,10 +164,13 @@ async def storage_daemon(
     :param timeout_s: how long it may take for a command
     :param run: where its private directory is made, to be swept at the next start; None: the system's
         temporary directory
+    :param options: its further command line, by its private directory
+    :param pass_fds: descriptors it inherits under the same numbers
     :raise StorageDaemonFailed: it cannot be started
     """
     with tempfile.TemporaryDirectory(prefix="livebackup-", dir=run) as directory:
-        daemon = await _start(label, Path(directory), timeout_s)
+        start = _Start(label, Path(directory), timeout_s, options(Path(directory)), pass_fds)
+        daemon = await start.insist()
         try:
             daemon.reached("started")
             yield daemon
@@ -163,35 +178,43 @@ async def storage_daemon(
             await complete(_end(daemon))
 
 
-async def _start(label: str, directory: Path, timeout_s: float) -> StorageDaemon:
-    # QEMU 7.2's daemon crashes once in some thousand starts; nothing has been served yet then.
-    for attempt in range(1, START_ATTEMPTS + 1):
+@dataclass(frozen=True)
+class _Start:
+    """What it takes to start a daemon."""
+
+    label: str
+    directory: Path
+    timeout_s: float
+    options: Sequence[str]
+    pass_fds: Sequence[int]
+
+    async def insist(self) -> StorageDaemon:
+        # QEMU 7.2's daemon crashes once in some thousand starts; nothing has been served yet then.
+        for attempt in range(1, START_ATTEMPTS + 1):
+            try:
+                return await self._once()
+            except StorageDaemonFailed as error:
+                if attempt == START_ATTEMPTS:
+                    raise
+                log.warning("%s; trying again", error.cause)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _once(self) -> StorageDaemon:
+        monitor, theirs = socket.socketpair()
         try:
-            return await _start_once(label, directory, timeout_s)
-        except StorageDaemonFailed as error:
-            if attempt == START_ATTEMPTS:
-                raise
-            log.warning("%s; trying again", error.cause)
-    raise AssertionError("the last attempt returns or raises")
+            with theirs:
+                process = await self._spawn(theirs)
+            daemon = StorageDaemon(self.label, self.directory, process, QMPClient(self.label), self.timeout_s)
+            return await _connect(daemon, monitor)
+        except BaseException:
+            monitor.close()
+            raise
 
-
-async def _start_once(label: str, directory: Path, timeout_s: float) -> StorageDaemon:
-    monitor, theirs = socket.socketpair()
-    try:
-        with theirs:
-            process = await _spawn(directory, theirs)
-        daemon = StorageDaemon(label, directory, process, QMPClient(label), timeout_s)
-        return await _connect(daemon, monitor)
-    except BaseException:
-        monitor.close()
-        raise
-
-
-async def _spawn(directory: Path, monitor: socket.socket) -> asyncio.subprocess.Process:
-    chardev = f"socket,id=monitor,fd={monitor.fileno()}"
-    argv = ["qemu-storage-daemon", "--chardev", chardev, "--monitor", "chardev=monitor"]
-    with (directory / "stderr").open("wb") as stderr:
-        return await subprocesses.spawn(argv, stderr=stderr, pass_fds=[monitor.fileno()])
+    async def _spawn(self, monitor: socket.socket) -> asyncio.subprocess.Process:
+        chardev = f"socket,id=monitor,fd={monitor.fileno()}"
+        argv = ["qemu-storage-daemon", "--chardev", chardev, "--monitor", "chardev=monitor", *self.options]
+        with (self.directory / "stderr").open("wb") as stderr:
+            return await subprocesses.spawn(argv, stderr=stderr, pass_fds=[monitor.fileno(), *self.pass_fds])
 
 
 async def _connect(daemon: StorageDaemon, monitor: socket.socket) -> StorageDaemon:

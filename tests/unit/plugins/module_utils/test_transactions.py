@@ -118,6 +118,7 @@ def test_jobs_stay_until_their_outcome_was_read(full: DiskPlan, increment: DiskP
     job = _transactions.backup_job(increment, speed=1 << 20)
     assert (job["sync"], job["bitmap"], job["bitmap-mode"]) == ("bitmap", _names.FROZEN, "never")
     assert job["speed"] == 1 << 20
+    assert job["x-perf"] == {"max-chunk": 65536}
 
 
 def test_scratch_is_opened_by_descriptor() -> None:
