@@ -87,11 +87,11 @@ test-unit: setup ## The collection's pure parts, and what the repository promise
 
 .PHONY: test-receiver
 test-receiver: setup ## The receiver, against real storage daemons
-	$(AS_ROOT) $(PYTEST) receiver/tests
+	$(AS_ROOT) $(PYTEST) --numprocesses 2 receiver/tests
 
 .PHONY: test-qemu
 test-qemu: setup ## The modules, against real QEMU processes and a real receiver
-	$(AS_ROOT) $(PYTEST) tests/qemu
+	$(AS_ROOT) $(PYTEST) --numprocesses 3 tests/qemu
 
 .PHONY: test-lab
 test-lab: setup ## The lab's own hosts and guests
