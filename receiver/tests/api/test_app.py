@@ -2,8 +2,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 from serving import Served
+from sqlalchemy.exc import OperationalError
 
 from livebackup_receiver.api.app import ErrorBody
 from livebackup_receiver.coordinator.registry import LiveSessions
@@ -43,6 +47,32 @@ async def test_a_mistake_of_our_own_is_told_without_its_details(
     assert answer.status_code == 500
     assert answer.json()["error"]["code"] == "internal"
     assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "code", "message"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 500, "store-failed", "No space left on device"),
+        (
+            OperationalError("INSERT", {}, Exception("disk I/O error")),
+            503,
+            "catalog-failed",
+            "disk I/O error",
+        ),
+    ],
+)
+async def test_a_disk_that_fails_is_named(
+    server: Served, monkeypatch: pytest.MonkeyPatch, failure: Exception, status: int, code: str, message: str
+) -> None:
+    def fail(self: LiveSessions, session_id: str) -> None:
+        raise failure
+
+    monkeypatch.setattr(LiveSessions, "get", fail)
+    async with server.client() as client:
+        answer = await client.get("/api/v1/sessions/01X")
+    error = ErrorBody.model_validate(answer.json()).error
+    assert (answer.status_code, error.code) == (status, code)
+    assert message in error.message
 
 
 async def test_the_openapi_document_is_served(server: Served) -> None:

@@ -9,12 +9,13 @@ import logging
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from livebackup_receiver import __version__, metrics
 from livebackup_receiver.api import checks, events, exports, groups, health, participants, points, sessions
 from livebackup_receiver.api.auth import TokenCache
-from livebackup_receiver.errors import BodyInvalid, ReceiverError, RouteUnknown
+from livebackup_receiver.errors import BodyInvalid, CatalogFailed, ReceiverError, RouteUnknown, StoreFailed
 from livebackup_receiver.model import Model
 from livebackup_receiver.state import Receiver
 from livebackup_receiver.web import pages
@@ -66,7 +67,7 @@ def routed_app() -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     app.add_exception_handler(Exception, answer_error)
-    for kind in (ReceiverError, RequestValidationError, HTTPException):
+    for kind in (ReceiverError, RequestValidationError, HTTPException, OSError, OperationalError):
         app.add_exception_handler(kind, answer_error)
     return app
 
@@ -80,8 +81,8 @@ async def answer_error(request: Request, problem: Exception) -> JSONResponse:
     """Translate any error into its status and JSON body."""
     error = _as_ours(request, problem)
     if error.http_status >= 500:
-        unforeseen = None if isinstance(problem, ReceiverError) else problem
-        log.error("%s %s: %s", request.method, request.url.path, problem, exc_info=unforeseen)
+        unforeseen = problem if error.code == ReceiverError.code else None
+        log.error("%s %s: %s", request.method, request.url.path, unforeseen or error, exc_info=unforeseen)
     status = problem.status_code if isinstance(problem, HTTPException) else error.http_status
     return JSONResponse(error_body(error).model_dump(), status)
 
@@ -94,4 +95,13 @@ def _as_ours(request: Request, problem: Exception) -> ReceiverError:
         return BodyInvalid(where=".".join(str(part) for part in first["loc"]), problem=first["msg"])
     if isinstance(problem, HTTPException):
         return RouteUnknown(f"{request.method} {request.url.path}")
-    return ReceiverError()
+    return _failed_disk(request.app.state.receiver, problem) or ReceiverError()
+
+
+def _failed_disk(receiver: Receiver, problem: Exception) -> ReceiverError | None:
+    """What failed below us, which its operator can mend."""
+    if isinstance(problem, OSError):
+        return StoreFailed(str(receiver.store), problem.strerror or str(problem))
+    if isinstance(problem, OperationalError):
+        return CatalogFailed(receiver.catalog.url, str(problem.orig))
+    return None
