@@ -1,9 +1,8 @@
 # SPDX-FileCopyrightText: The Livebackup authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What torture does to a site, each kind by its name in one of two tables.
+"""What torture does to a site in the middle of a session, each kind by its name in ``DURING``.
 
-``BEFORE`` changes VMs between two sessions, ``DURING`` strikes in the middle of one. A kind returns how to
-undo it, if that is needed. One that meets nothing to strike at does nothing.
+A kind returns how to undo it, if that is needed. One that meets nothing to strike at does nothing.
 """
 
 from __future__ import annotations
@@ -14,11 +13,10 @@ import random
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from machine import MIB, Image, Machine
+from machine import MIB, Machine
 
-from faults import isolation, store
+from faults import isolation
 from faults.participants import Started
 from faults.site import Run, Site, address
 
@@ -35,18 +33,21 @@ class Blow:
     started: Mapping[str, Started] = field(default_factory=dict)
     # disks of which nobody can say any more whether their bitmaps are true
     doubtful: set[tuple[str, str]] = field(default_factory=set)
+    # VMs whose QEMU does not answer
+    hanging: set[str] = field(default_factory=set)
 
     def host(self) -> str:
         """One of the hosts."""
         return self.random.choice(sorted(self.site.hosts))
 
     def machine(self) -> Machine:
-        """One of the VMs."""
+        """One of the VMs, hung or not."""
         return self.random.choice(sorted(self.site.machines, key=lambda machine: machine.name))
 
     def doubt(self, machine: Machine, *names: str) -> None:
         """The bitmaps of these disks, or of all of a VM, may be gone."""
-        self.doubtful |= {(machine.name, f"vd-{name}") for name in names or _names(machine)}
+        every = [image.name for image in machine.images]
+        self.doubtful |= {(machine.name, f"vd-{name}") for name in names or every}
 
 
 def kill_participant(blow: Blow) -> None:
@@ -79,19 +80,54 @@ def stop_storage_daemon(blow: Blow) -> None:
         _send(pid, signal.SIGSTOP)
 
 
-def kill_vm(blow: Blow) -> Undo:
+def kill_vm(blow: Blow) -> None:
     """A power cut of one VM, which is started again at once."""
     machine = blow.machine()
+    if blow.hanging:
+        # the guests write in turn, and wait for the hung one
+        return
     blow.doubt(machine)
     with blow.site.writing.resting():
         machine.kill()
         machine.start()
-    return lambda: None
+
+
+def stop_vm(blow: Blow) -> Undo | None:
+    """A QEMU hangs; what its guest waits for meanwhile is not held against anybody."""
+    machine = blow.machine()
+    process = machine.process
+    if process is None or blow.hanging:
+        return None
+    process.send_signal(signal.SIGSTOP)
+    blow.hanging.add(machine.name)
+
+    def go_on() -> None:
+        process.send_signal(signal.SIGCONT)
+        blow.hanging.clear()
+        with blow.site.writing.resting():
+            blow.site.writing.forget_delays()
+
+    return go_on
+
+
+def erase_areas(blow: Blow) -> None:
+    """A guest erases clusters of a disk that is being transferred; earlier, it might break the truth."""
+    if blow.run.states[-1:] != ["transferring"]:
+        return
+    machine = blow.machine()
+    if machine.name in blow.hanging:
+        return
+    image, how = blow.random.choice(machine.images), blow.random.choice(ERASING)
+    for offset in range(MIB, image.bytes - STRIDE, STRIDE):
+        if blow.random.random() < 0.5:
+            machine.erase(image.name, how, offset=offset, count=65536)
 
 
 def reset_vm(blow: Blow) -> None:
     """The guest reboots."""
-    blow.machine().command("system_reset")
+    machine = blow.machine()
+    if machine.name not in blow.hanging:
+        machine.command("system_reset")
 
 
 def cut_network(blow: Blow) -> Undo:
@@ -145,71 +181,8 @@ def second_session(blow: Blow) -> None:
             blow.site.others.append(blow.site.start(host, opened["id"]))
 
 
-def restart_vm(blow: Blow) -> None:
-    """A clean stop and start; bitmaps of raw disks do not survive it."""
-    machine = blow.machine()
-    blow.doubt(machine, *(image.name for image in machine.images if image.format == "raw"))
-    _restart(blow, machine)
-
-
-def grow_disk(blow: Blow) -> None:
-    """A disk is made larger while its VM runs."""
-    machine = blow.machine()
-    image = blow.random.choice(machine.images)
-    size = image.bytes + blow.random.choice((512, 65536, MIB))
-    machine.command("block_resize", node_name=f"disk-{image.name}", size=size)
-    _replace(machine, image, Image(image.name, image.format, size))
-
-
-def add_disk(blow: Blow) -> None:
-    """A VM gets another disk."""
-    machine = blow.machine()
-    if len(machine.images) == len(NAMES):
-        return
-    name = next(name for name in NAMES if name not in _names(machine))
-    image = Image(name, blow.random.choice(("qcow2", "raw")), 2 * MIB)
-    blow.doubt(machine, name, *(each.name for each in machine.images if each.format == "raw"))
-    _restart(blow, machine, (*machine.images, image))
-
-
-def remove_disk(blow: Blow) -> None:
-    """A VM loses a disk."""
-    machine = blow.machine()
-    if len(machine.images) == 1:
-        return
-    gone = blow.random.choice(machine.images)
-    blow.doubt(machine, gone.name, *(each.name for each in machine.images if each.format == "raw"))
-    _restart(blow, machine, tuple(image for image in machine.images if image != gone))
-
-
-def abandon_session(blow: Blow) -> None:
-    """Somebody opened a session of the group, and nobody ever joins it."""
-    body = {"group": blow.site.receiver.group, "hosts": list(blow.site.hosts), "join_timeout_s": 2.0}
-    with contextlib.suppress(OSError, ValueError):
-        blow.site.receiver.call("POST", "/sessions", body, timeout=5.0)
-
-
-def flip_bit(blow: Blow) -> str | None:
-    """A bit of a layer is wrong: no restore may use it. It is put right again."""
-    newest = list(store.points(blow.site.receiver).values())[-1]
-    vm, disk = blow.random.choice(store.disks(newest))
-    layer = blow.site.receiver.store / disk["layer"]
-    at = blow.random.randrange(layer.stat().st_size)
-    _flip(layer, at)
-    try:
-        restored = blow.site.receiver.restore(newest["id"], vm, blow.site.directory / "restored")
-    finally:
-        _flip(layer, at)
-    if restored.returncode == 0:
-        return f"I2: point {newest['id']}: a flipped bit at {at} of {vm}/{disk['disk']} was not noticed"
-    return None
-
-
-NAMES = ("a", "b", "c", "d")
-# each may find a violation
-BEFORE: Mapping[str, Callable[[Blow], str | None]] = {
-    kind.__name__: kind for kind in (restart_vm, grow_disk, add_disk, remove_disk, abandon_session, flip_bit)
-}
+ERASING = ("write -z", "write -z -u", "discard")
+STRIDE = 128 << 10
 DURING: Mapping[str, Callable[[Blow], Undo | None]] = {
     kind.__name__: kind
     for kind in (
@@ -220,7 +193,9 @@ DURING: Mapping[str, Callable[[Blow], Undo | None]] = {
         kill_storage_daemon,
         stop_storage_daemon,
         kill_vm,
+        stop_vm,
         reset_vm,
+        erase_areas,
         cut_network,
         half_open_network,
         lossy_network,
@@ -233,45 +208,11 @@ DURING: Mapping[str, Callable[[Blow], Undo | None]] = {
 }
 
 
-def _names(machine: Machine) -> list[str]:
-    return [image.name for image in machine.images]
-
-
 def _signal(blow: Blow, number: signal.Signals) -> None:
     if blow.started:
         blow.started[blow.random.choice(sorted(blow.started))].signal(number)
 
 
-def _flip(path: Path, at: int) -> None:
-    with path.open("r+b") as file:
-        file.seek(at)
-        byte = file.read(1)[0]
-        file.seek(at)
-        file.write(bytes([byte ^ 1]))
-
-
 def _send(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-
-
-def _restart(blow: Blow, machine: Machine, images: tuple[Image, ...] | None = None) -> None:
-    with blow.site.writing.resting():
-        machine.stop()
-        if images is not None:
-            _change_disks(machine, images)
-        machine.start()
-
-
-def _change_disks(machine: Machine, images: tuple[Image, ...]) -> None:
-    old = set(machine.images)
-    for image in old - set(images):
-        machine.path(image.name).unlink()
-    machine.images = images
-    for image in set(images) - old:
-        machine.create_image(image)
-    machine.write_boot_disk()
-
-
-def _replace(machine: Machine, old: Image, new: Image) -> None:
-    machine.images = tuple(new if image == old else image for image in machine.images)

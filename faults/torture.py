@@ -15,7 +15,7 @@ from pathlib import Path
 
 from machine import MIB, Image, Machine
 
-from faults import combinations, invariants, isolation, kinds, store
+from faults import changes, combinations, invariants, isolation, kinds, store
 from faults.kinds import Blow
 from faults.participants import Started
 from faults.site import Run, Site, site
@@ -145,8 +145,8 @@ def _change(blow: Blow, score: Score) -> list[str]:
     """Something that happens to VMs between two sessions."""
     if blow.random.random() > CHANGE_SHARE:
         return []
-    kind = blow.random.choice(sorted(kinds.BEFORE))
-    violation = kinds.BEFORE[kind](blow)
+    kind = blow.random.choice(sorted(changes.BEFORE))
+    violation = changes.BEFORE[kind](blow)
     score.hold([violation] if violation else [])
     return [kind]
 
@@ -191,7 +191,7 @@ def _thrown_site(directory: Path, chance: random.Random, number: int) -> Iterato
 def _thrown_machine(directory: Path, name: str, chance: random.Random) -> Machine:
     images = tuple(
         Image(each, chance.choice(("qcow2", "qcow2", "raw")), chance.choice((2, 4, 8)) * MIB)
-        for each in kinds.NAMES[: chance.randint(1, len(kinds.NAMES))]
+        for each in changes.NAMES[: chance.randint(1, len(changes.NAMES))]
     )
     iothreads = chance.random() < IOTHREAD_SHARE
     return Machine(directory, name=name, images=images, rounds=0, driven=True, iothreads=iothreads)

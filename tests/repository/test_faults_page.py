@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from faults import combinations, kinds, outcomes
+from faults import changes, combinations, kinds, outcomes
 
 
 def test_the_page_is_made_of_the_table() -> None:
@@ -25,4 +25,4 @@ def test_every_row_is_about_something_the_suites_do() -> None:
 
 def test_every_kind_of_torture_has_a_row() -> None:
     told = {kind for row in outcomes.rows() for kind in row.kinds}
-    assert told == {*kinds.BEFORE, *kinds.DURING}
+    assert told == {*changes.BEFORE, *kinds.DURING}
