@@ -109,7 +109,9 @@ async def _seal_layer(
             await check_layer(partial)
         faultpoints.reached("session.layer-checked")
         layer = _measure(partial, await digest_file(partial))
-        await complete_in_thread(write_table, partial, directory.digests(receipt.session))
+        # the layer's own new name, the last, brings all names of its directory to the disk
+        table = directory.digests(receipt.session)
+        await complete_in_thread(write_table, partial, table, sync_name=False)
         manifest = manifest_of(transfer, layer, receipt, now=now)
         await complete_in_thread(_name, manifest, directory, partial)
     return manifest

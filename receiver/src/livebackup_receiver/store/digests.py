@@ -46,6 +46,8 @@ DIGEST_BYTES = 32
 ZERO = bytes(DIGEST_BYTES)
 # 2 GiB of the disk: a megabyte of digests at a time
 CLUSTERS_AT_ONCE = 32768
+# With fewer clusters, threads cost more than they save.
+WORTH_THREADS = 64
 
 _HEADER = struct.Struct("<8sIIQQ")
 _FRAME = struct.Struct("<QI")
@@ -69,13 +71,13 @@ class Table:
         return -(-self.virtual_size // CLUSTER_BYTES)
 
 
-def write_table(layer: Path, table: Path) -> None:
+def write_table(layer: Path, table: Path, *, sync_name: bool = True) -> None:
     """Read a layer and write its table durably.
 
+    :param sync_name: False: the caller brings the directory's names to the disk
     :raise LayerDamaged: the layer is not one of the receiver's
     """
-    workers = os.cpu_count() or 1
-    with open_layer(layer) as image, durable.writing(table) as file, ThreadPoolExecutor(workers) as pool:
+    with open_layer(layer) as image, durable.writing(table, sync_name=sync_name) as file:
         file.write(bytes(HEAD_BYTES))
         body = blake3(max_threads=blake3.AUTO)
         count = 0
@@ -84,18 +86,26 @@ def write_table(layer: Path, table: Path) -> None:
             body.update(part := clusters.index.astype("<u8").tobytes())
             file.write(part)
         for clusters in image.own_clusters():
-            body.update(part := _digests(image, clusters, pool, workers))
+            body.update(part := _digests(image, clusters))
             file.write(part)
         header = _HEADER.pack(MAGIC, VERSION, CLUSTER_BYTES, image.virtual_size, count)
         file.seek(0)
         file.write(header + body.update(header).digest())
 
 
-def _digests(image: Layer, clusters: Clusters, pool: ThreadPoolExecutor, workers: int) -> bytes:
+def _digests(image: Layer, clusters: Clusters) -> bytes:
     places = list(zip(clusters.index.tolist(), clusters.offset.tolist(), strict=True))
-    size = -(-len(places) // workers) or 1
+    workers = os.cpu_count() or 1
+    if len(places) < WORTH_THREADS:
+        return _digests_of(image, places)
+    size = -(-len(places) // workers)
     shares = [places[start : start + size] for start in range(0, len(places), size)]
-    return b"".join(pool.map(lambda share: b"".join(_digest(image, *place) for place in share), shares))
+    with ThreadPoolExecutor(workers) as pool:
+        return b"".join(pool.map(lambda share: _digests_of(image, share), shares))
+
+
+def _digests_of(image: Layer, places: Sequence[tuple[int, int]]) -> bytes:
+    return b"".join(_digest(image, *place) for place in places)
 
 
 def _digest(image: Layer, index: int, offset: int) -> bytes:
