@@ -5,15 +5,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from machine import MIB, Image, Machine
+from machine import MIB, Image, Machine, wait_for
 
 from faults import store
 from faults.kinds import Blow
 
 NAMES = ("a", "b", "c", "d")
+OVERLAY = "overlay"
 
 
 def restart_vm(blow: Blow) -> None:
@@ -53,6 +56,26 @@ def remove_disk(blow: Blow) -> None:
     _restart(blow, machine, tuple(image for image in machine.images if image != gone))
 
 
+def snapshot_and_merge(blow: Blow) -> None:
+    """Somebody takes an external snapshot of a disk, and merges it back after a while."""
+    machine = blow.machine()
+    image = blow.random.choice(machine.images)
+    blow.doubt(machine, image.name)
+    overlay = machine.directory / f"{machine.name}-{image.name}.overlay"
+    machine.command(
+        "blockdev-snapshot-sync",
+        node_name=f"disk-{image.name}",
+        snapshot_file=str(overlay),
+        snapshot_node_name=OVERLAY,
+    )
+    blow.site.writing.wait_rounds()
+    machine.command("block-commit", job_id=OVERLAY, device=OVERLAY)
+    wait_for(lambda: _states(machine) == ["ready"], f"the merge of {overlay}")
+    machine.command("job-complete", id=OVERLAY)
+    wait_for(lambda: not _states(machine), f"the end of the merge of {overlay}")
+    overlay.unlink()
+
+
 def abandon_session(blow: Blow) -> None:
     """Somebody opened a session of the group, and nobody ever joins it."""
     body = {"group": blow.site.receiver.group, "hosts": list(blow.site.hosts), "join_timeout_s": 2.0}
@@ -62,28 +85,66 @@ def abandon_session(blow: Blow) -> None:
 
 def flip_bit(blow: Blow) -> str | None:
     """A bit of a layer is wrong: no restore may use it. It is put right again."""
+    return _restored_from_damage(blow, ".qcow2", may_be_harmless=False)
+
+
+def flip_manifest_bit(blow: Blow) -> str | None:
+    """A bit of a manifest is wrong: a restore refuses it or does not need it. It is put right again."""
+    return _restored_from_damage(blow, ".json", may_be_harmless=True)
+
+
+def _restored_from_damage(blow: Blow, suffix: str, *, may_be_harmless: bool) -> str | None:
+    """What is wrong with a restore from the newest point, one of whose files has a wrong bit."""
     newest = list(store.points(blow.site.receiver).values())[-1]
     vm, disk = blow.random.choice(store.disks(newest))
-    layer = blow.site.receiver.store / disk["layer"]
-    at = blow.random.randrange(layer.stat().st_size)
-    _flip(layer, at)
-    try:
-        restored = blow.site.receiver.restore(newest["id"], vm, blow.site.directory / "restored")
-    finally:
-        _flip(layer, at)
-    if restored.returncode == 0:
-        return f"I2: point {newest['id']}: a flipped bit at {at} of {vm}/{disk['disk']} was not noticed"
+    path = (blow.site.receiver.store / disk["layer"]).with_suffix(suffix)
+    at = blow.random.randrange(path.stat().st_size)
+    with tempfile.TemporaryDirectory(dir=blow.site.directory) as directory, _flipped(path, at):
+        restored = blow.site.receiver.restore(newest["id"], vm, Path(directory))
+        if restored.returncode == 0 and not (may_be_harmless and _all_true(blow, newest, Path(directory))):
+            return f"I2: point {newest['id']}: a flipped bit at {at} of {path.name} of {vm} was not noticed"
     return None
+
+
+def _all_true(blow: Blow, point: dict[str, Any], directory: Path) -> bool:
+    """Whether the restored disks are what they were at the cut."""
+    files = list(directory.rglob("vd-*"))
+    truths = [blow.site.truth(point["id"], file.parent.name, file.stem.removeprefix("vd-")) for file in files]
+    return bool(files) and not any(map(store.same_content, files, truths))
 
 
 # each may find a violation
 BEFORE: Mapping[str, Callable[[Blow], str | None]] = {
-    kind.__name__: kind for kind in (restart_vm, grow_disk, add_disk, remove_disk, abandon_session, flip_bit)
+    kind.__name__: kind
+    for kind in (
+        restart_vm,
+        grow_disk,
+        add_disk,
+        remove_disk,
+        snapshot_and_merge,
+        abandon_session,
+        flip_bit,
+        flip_manifest_bit,
+    )
 }
+
+
+def _states(machine: Machine) -> list[str]:
+    return [job["status"] for job in machine.command("query-jobs")]
 
 
 def _names(machine: Machine) -> list[str]:
     return [image.name for image in machine.images]
+
+
+@contextlib.contextmanager
+def _flipped(path: Path, at: int) -> Iterator[None]:
+    """A file with a wrong bit while the block runs."""
+    _flip(path, at)
+    try:
+        yield
+    finally:
+        _flip(path, at)
 
 
 def _flip(path: Path, at: int) -> None:
