@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,14 +29,56 @@ L2_ENTRIES = CLUSTER_BYTES // 8
 MAGIC = b"QFI\xfb"
 VERSION = 3
 
-# magic, version, backing offset and size, cluster bits, size, encryption, L1 size and offset,
-# refcount table offset and clusters, snapshots and their offset, incompatible features
-_HEADER = struct.Struct(">4sIQIIQIIQQIIQQ")
+_HEADER = struct.Struct(">4sIQIIQIIQQIIQQQQII")
 _OFFSET = np.uint64(0x00FF_FFFF_FFFF_FE00)
 _COMPRESSED = np.uint64(1 << 62)
 _ZERO = np.uint64(1)
 
 Numbers = NDArray[np.uint64]
+
+
+class Header(NamedTuple):
+    """The fields of a header of version 3 under their names in QEMU's ``docs/interop/qcow2.txt``."""
+
+    magic: bytes
+    version: int
+    backing_file_offset: int
+    backing_file_size: int
+    cluster_bits: int
+    size: int
+    crypt_method: int
+    l1_size: int
+    l1_table_offset: int
+    refcount_table_offset: int
+    refcount_table_clusters: int
+    nb_snapshots: int
+    snapshots_offset: int
+    incompatible_features: int
+    compatible_features: int
+    autoclear_features: int
+    refcount_order: int
+    header_length: int
+
+    @property
+    def refcount_table_bytes(self) -> int:
+        """The length of the refcount table."""
+        return self.refcount_table_clusters * CLUSTER_BYTES
+
+    def is_plain(self) -> bool:
+        """Whether the image is of the kind that the receiver makes; others are not understood here."""
+        return (
+            self.magic,
+            self.version,
+            self.cluster_bits,
+            self.crypt_method,
+            self.nb_snapshots,
+            self.incompatible_features,
+        ) == (MAGIC, VERSION, CLUSTER_BITS, 0, 0, 0)
+
+
+def header_of(content: bytes) -> Header:
+    """The header with which an image begins; what is missing counts as 0."""
+    return Header(*_HEADER.unpack(content[: _HEADER.size].ljust(_HEADER.size, b"\0")))
 
 
 @dataclass(frozen=True)
@@ -90,20 +132,11 @@ def open_layer(path: Path) -> Iterator[Layer]:
     :raise LayerDamaged: it is not of the kind that the receiver makes
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
-        header = _HEADER.unpack(os.pread(file.fileno(), _HEADER.size, 0).ljust(_HEADER.size, b"\0"))
-        magic, version, backing, dummy, bits, size, encrypted, l1_size, l1_offset = header[:9]
-        snapshots, incompatible = header[11], header[13]
-        if (magic, version, bits, encrypted, snapshots, incompatible) != (
-            MAGIC,
-            VERSION,
-            CLUSTER_BITS,
-            0,
-            0,
-            0,
-        ):
+        header = header_of(os.pread(file.fileno(), _HEADER.size, 0))
+        if not header.is_plain():
             raise LayerDamaged(str(path), "it is not a plain qcow2 image with clusters of 64 KiB")
-        l1 = _numbers(file, l1_offset, l1_size) & _OFFSET
-        yield Layer(path, size, backing != 0, content, file, l1)
+        l1 = _numbers(file, header.l1_table_offset, header.l1_size) & _OFFSET
+        yield Layer(path, header.size, header.backing_file_offset != 0, content, file, l1)
 
 
 def _numbers(file: BinaryIO, offset: int, count: int) -> Numbers:

@@ -14,43 +14,12 @@ import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from livebackup_receiver.store.qcow2 import CLUSTER_BITS, CLUSTER_BYTES, Header, header_of
+
 SMALL_BYTES = 16 << 20
-CLUSTER_BITS = 16
-CLUSTER = 1 << CLUSTER_BITS
-HEADER = struct.Struct(">4sIQIIQIIQQIIQQQQII")
-FIELDS = [
-    "magic",
-    "version",
-    "backing_file_offset",
-    "backing_file_size",
-    "cluster_bits",
-    "size",
-    "crypt_method",
-    "l1_size",
-    "l1_table_offset",
-    "refcount_table_offset",
-    "refcount_table_clusters",
-    "nb_snapshots",
-    "snapshots_offset",
-    "incompatible_features",
-    "compatible_features",
-    "autoclear_features",
-    "refcount_order",
-    "header_length",
-]
-PLAIN = {
-    "magic": b"QFI\xfb",
-    "version": 3,
-    "cluster_bits": CLUSTER_BITS,
-    "crypt_method": 0,
-    "nb_snapshots": 0,
-    "incompatible_features": 0,
-    "autoclear_features": 0,
-    "refcount_order": 4,
-}
+REFCOUNT_ORDER = 4
 LEAST_HEADER = 104
 EXTENSION = struct.Struct(">II")
 END, BACKING_FORMAT, FEATURE_NAMES = 0, 0xE2792ACA, 0x6803F857
@@ -63,16 +32,6 @@ class NotPlain(Exception):
     """The layer is damaged, or of a kind that is not looked at here."""
 
 
-@dataclass(frozen=True)
-class Header:
-    """What a plain layer's header says; offsets in bytes, sizes in entries or clusters."""
-
-    l1_offset: int
-    l1_size: int
-    refcount_offset: int
-    refcount_clusters: int
-
-
 def is_sound(path: Path) -> bool:
     """Whether a layer that nobody writes to is small, plain and whole; False says nothing."""
     if path.stat().st_size > SMALL_BYTES:
@@ -80,30 +39,27 @@ def is_sound(path: Path) -> bool:
     content = path.read_bytes()
     try:
         header = _header(content)
-        _require_parent(content, path)
+        _require_parent(content, header, path)
         return _references(content, header) == _refcounts(content, header)
     except (NotPlain, ValueError):
         return False
 
 
 def _header(content: bytes) -> Header:
-    if len(content) < CLUSTER:
+    header = header_of(content)
+    if len(content) < CLUSTER_BYTES or not header.is_plain() or header.autoclear_features:
         raise NotPlain
-    raw = dict(zip(FIELDS, HEADER.unpack_from(content), strict=True))
-    if {name: raw[name] for name in PLAIN} != PLAIN or raw["header_length"] < LEAST_HEADER:
+    if header.refcount_order != REFCOUNT_ORDER or header.header_length < LEAST_HEADER:
         raise NotPlain
-    if raw["l1_size"] * CLUSTER * (CLUSTER // ENTRY) < raw["size"]:
+    if header.l1_size * CLUSTER_BYTES * (CLUSTER_BYTES // ENTRY) < header.size:
         raise NotPlain
-    return Header(
-        raw["l1_table_offset"], raw["l1_size"], raw["refcount_table_offset"], raw["refcount_table_clusters"]
-    )
+    return header
 
 
-def _require_parent(content: bytes, path: Path) -> None:
+def _require_parent(content: bytes, header: Header, path: Path) -> None:
     """A layer has no parent, or names a qcow2 file beside it."""
-    raw = dict(zip(FIELDS, HEADER.unpack_from(content), strict=True))
-    at, length = raw["backing_file_offset"], raw["backing_file_size"]
-    extensions = _extensions(content[: at or CLUSTER], raw["header_length"])
+    at, length = header.backing_file_offset, header.backing_file_size
+    extensions = _extensions(content[: at or CLUSTER_BYTES], header.header_length)
     if not at and not extensions.get(BACKING_FORMAT):
         return
     name = content[at : at + length]
@@ -130,11 +86,11 @@ def _extensions(area: bytes, offset: int) -> dict[int, bytes]:
 def _references(content: bytes, header: Header) -> Counter[int]:
     """How often each cluster is pointed at."""
     found: Counter[int] = Counter([0])
-    found.update(_span(header.refcount_offset, header.refcount_clusters * CLUSTER))
-    found.update(_span(header.l1_offset, header.l1_size * ENTRY))
-    for entry in _table(content, header.refcount_offset, header.refcount_clusters * CLUSTER // ENTRY):
+    found.update(_span(header.refcount_table_offset, header.refcount_table_bytes))
+    found.update(_span(header.l1_table_offset, header.l1_size * ENTRY))
+    for entry in _table(content, header.refcount_table_offset, header.refcount_table_bytes // ENTRY):
         found[_cluster(content, entry, entry)] += 1
-    for entry in _table(content, header.l1_offset, header.l1_size):
+    for entry in _table(content, header.l1_table_offset, header.l1_size):
         l2 = _cluster(content, entry, entry & ~COPIED)
         found[l2] += 1
         _require_copied(entry)
@@ -143,7 +99,7 @@ def _references(content: bytes, header: Header) -> Counter[int]:
 
 
 def _data_clusters(content: bytes, l2: int) -> Iterator[int]:
-    for entry in _table(content, l2 * CLUSTER, CLUSTER // ENTRY):
+    for entry in _table(content, l2 * CLUSTER_BYTES, CLUSTER_BYTES // ENTRY):
         if entry & COMPRESSED:
             raise NotPlain
         if entry != ZERO:
@@ -154,11 +110,11 @@ def _data_clusters(content: bytes, l2: int) -> Iterator[int]:
 def _refcounts(content: bytes, header: Header) -> Counter[int]:
     """The reference count that the layer itself keeps of each cluster."""
     found: Counter[int] = Counter()
-    blocks = _numbers("Q", _read(content, header.refcount_offset, header.refcount_clusters * CLUSTER))
+    blocks = _numbers("Q", _read(content, header.refcount_table_offset, header.refcount_table_bytes))
     for number, block in enumerate(blocks):
         if block:
-            counts = _numbers("H", _read(content, block, CLUSTER))
-            first = number * CLUSTER // REFCOUNT
+            counts = _numbers("H", _read(content, block, CLUSTER_BYTES))
+            first = number * CLUSTER_BYTES // REFCOUNT
             found.update({first + place: count for place, count in enumerate(counts) if count})
     return found
 
@@ -169,14 +125,14 @@ def _table(content: bytes, offset: int, entries: int) -> list[int]:
 
 
 def _read(content: bytes, offset: int, length: int) -> bytes:
-    if offset % CLUSTER or offset + length > len(content):
+    if offset % CLUSTER_BYTES or offset + length > len(content):
         raise NotPlain
     return content[offset : offset + length]
 
 
 def _cluster(content: bytes, entry: int, offset: int) -> int:
     """The number of the cluster that an entry points at; nothing but an offset and known flags is in it."""
-    if offset != entry & OFFSET or not offset or offset % CLUSTER or offset >= len(content):
+    if offset != entry & OFFSET or not offset or offset % CLUSTER_BYTES or offset >= len(content):
         raise NotPlain
     return offset >> CLUSTER_BITS
 
@@ -187,7 +143,7 @@ def _require_copied(entry: int) -> None:
 
 
 def _span(offset: int, length: int) -> range:
-    return range(offset >> CLUSTER_BITS, (offset + length + CLUSTER - 1) >> CLUSTER_BITS)
+    return range(offset >> CLUSTER_BITS, (offset + length + CLUSTER_BYTES - 1) >> CLUSTER_BITS)
 
 
 def _numbers(kind: str, data: bytes) -> array[int]:
