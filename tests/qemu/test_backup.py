@@ -54,6 +54,17 @@ def test_a_disk_added_later_gets_a_full_and_the_others_an_increment(
     assert levels(back_up_exactly(vm, receiver)) == {"vd-a": "incremental", "vd-b": "full"}
 
 
+def test_a_disk_that_is_tracked_no_more_is_named(vm: Machine, receiver: ReceiverProcess) -> None:
+    track(vm)
+    first = back_up(vm, receiver)["point"]
+    succeed("tracking", qmp_sockets=[vm.qmp], disks=["vd-b"], state="absent")
+    (disk,) = back_up(vm, receiver)["vms"][0]["disks"]
+    assert disk["disk"] == "vd-a"
+    assert disk["level_reason"].endswith(
+        f"; disk vd-b of the VM, which point {first} holds, is no longer tracked"
+    )
+
+
 def test_increments_survive_an_orderly_stop_of_the_vm(vm: Machine, receiver: ReceiverProcess) -> None:
     track(vm)
     back_up(vm, receiver)

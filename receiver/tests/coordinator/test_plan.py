@@ -151,6 +151,24 @@ def test_only_tracked_disks_are_planned() -> None:
 
 
 @pytest.mark.parametrize(
+    ("last", "remark"),
+    [
+        (SECOND, f"; disk vd-b of the VM, which point {SECOND} holds, is no longer tracked"),
+        (FIRST, ""),
+        (None, ""),
+    ],
+)
+def test_a_disk_that_lost_its_marker_is_named(last: str | None, remark: str) -> None:
+    report = vm_report("db", disk_report(bitmaps=[bitmap(SECOND)]), disk_report("vd-b", tracked=False))
+    ancestors = {
+        ("db", "vd-a"): [ancestor(FIRST), ancestor(SECOND)],
+        ("db", "vd-b"): [ancestor(last, present=False)] if last else [],
+    }
+    (planned,) = plan_host("hv1", [report], ancestors)
+    assert planned.level_reason == f"changes since point {SECOND}{remark}"
+
+
+@pytest.mark.parametrize(
     ("reports", "error", "sentence"),
     [
         ([], NoVms, "host hv1 reports no VM"),

@@ -144,20 +144,29 @@ def plan_host(
 
     :param ancestors: for each VM and disk its committed points
     """
+    return [transfer for report in reports for transfer in _plan_vm(host, report, ancestors)]
+
+
+def _plan_vm(
+    host: str, report: VmReport, ancestors: Mapping[tuple[str, str], Sequence[Ancestor]]
+) -> list[Transfer]:
+    known = {disk.disk: ancestors.get((report.vm, disk.disk), ()) for disk in report.disks}
+    comparison = Comparison(report.can_resync, report.resync_lacks)
+    remark = ("; the VM was not running" if report.stopped else "") + _dropped(report, known)
     return [
-        _transfer(
-            host,
-            report,
-            disk,
-            decide(
-                disk,
-                ancestors.get((report.vm, disk.disk), ()),
-                Comparison(report.can_resync, report.resync_lacks),
-            ),
-        )
-        for report in reports
+        _transfer(host, report.vm, disk, decide(disk, known[disk.disk], comparison), remark)
         for disk in report.tracked_disks
     ]
+
+
+def _dropped(report: VmReport, known: Mapping[str, Sequence[Ancestor]]) -> str:
+    """What to say of disks that the VM's newest point holds and this one will not, though they are there."""
+    last = {name: max(each.point for each in points) for name, points in known.items() if points}
+    newest = max(last.values(), default=None)
+    gone = [disk.disk for disk in report.disks if not disk.tracked and last.get(disk.disk, "") == newest]
+    return "".join(
+        f"; disk {name} of the VM, which point {newest} holds, is no longer tracked" for name in gone
+    )
 
 
 def _require_distinct(where: str, kind: str, names: Sequence[str]) -> None:
@@ -202,13 +211,13 @@ def _changes(disk: DiskReport, parent: Ancestor) -> str:
     return f"{reason}; the disk grew from {parent.virtual_size} to {disk.virtual_size} bytes"
 
 
-def _transfer(host: str, vm: VmReport, disk: DiskReport, decision: Decision) -> Transfer:
+def _transfer(host: str, vm: str, disk: DiskReport, decision: Decision, remark: str) -> Transfer:
     return Transfer(
-        vm=vm.vm,
+        vm=vm,
         disk=disk.disk,
         host=host,
         level=decision.level,
-        level_reason=decision.reason + ("; the VM was not running" if vm.stopped else ""),
+        level_reason=decision.reason + remark,
         parent=decision.parent,
         virtual_size=disk.virtual_size,
         dirty_bytes=decision.bitmap.dirty_bytes if decision.bitmap else None,

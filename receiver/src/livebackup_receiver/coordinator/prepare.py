@@ -24,7 +24,7 @@ Ancestors = Mapping[tuple[str, str], Sequence[Ancestor]]
 
 
 def find_ancestors(catalog: Catalog, store: Store, reports: Reports) -> Ancestors:
-    """The committed points of every tracked disk; reads the catalog and looks for the layers.
+    """The committed points of every disk; reads the catalog, and looks for the layers of tracked disks.
 
     Of a disk that may need a resync, the digest tables are read too.
     """
@@ -34,11 +34,14 @@ def find_ancestors(catalog: Catalog, store: Store, reports: Reports) -> Ancestor
         (vm.vm, disk.disk): _ancestors(vm, disk, found.get((vm.vm, disk.disk), []), store)
         for vms in reports.values()
         for vm in vms
-        for disk in vm.tracked_disks
+        # of two disks of one name, the tracked one counts
+        for disk in sorted(vm.disks, key=lambda each: each.tracked)
     }
 
 
 def _ancestors(vm: VmReport, disk: DiskReport, points: Sequence[DiskPoint], store: Store) -> list[Ancestor]:
+    if not disk.tracked:
+        return [Ancestor(each.point, each.virtual_size, present=False) for each in points]
     found = [
         Ancestor(each.point, each.virtual_size, (store.root / each.layer).exists(), undigested=None)
         for each in points
