@@ -8,7 +8,7 @@ import itertools
 import json
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,18 +83,20 @@ async def export_server(
     :raise StorageDaemonFailed: the daemon cannot be started, or not listen
     """
     key = secrets.token_hex(KEY_BYTES)
-    with listener(label, ports=ports, listen=listen) as opened:
+    async with AsyncExitStack() as stack:
+        opened = stack.enter_context(listener(label, ports=ports, listen=listen))
 
         def options(directory: Path) -> list[str]:
             credentials = write_credentials(directory, user, key)
             return ["--object", json.dumps(credentials), "--nbd-server", json.dumps(_server(opened))]
 
-        async with storage_daemon(
+        started = storage_daemon(
             label, timeout_s=timeout_s, run=run, options=options, pass_fds=[opened.socket.fileno()]
-        ) as daemon:
-            opened.close()
-            daemon.reached("listening")
-            yield ExportServer(daemon, Transport(port=opened.port, psk_username=user, psk_key=key))
+        )
+        daemon = await stack.enter_async_context(started)
+        opened.close()
+        daemon.reached("listening")
+        yield ExportServer(daemon, Transport(port=opened.port, psk_username=user, psk_key=key))
 
 
 @asynccontextmanager
