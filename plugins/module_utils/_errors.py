@@ -219,6 +219,12 @@ class SnapshotBroken(TransferError):
     code = "snapshot-broken"
 
 
+class ScratchUnusable(LivebackupError):
+    """No scratch image can be made."""
+
+    code = "scratch-unusable"
+
+
 class ReceiverStalled(TransferError):
     """The receiver's storage daemon answered nothing for too long."""
 

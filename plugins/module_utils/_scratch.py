@@ -13,7 +13,11 @@ import os
 import tempfile
 
 from ansible_collections.livebackup.qemu.plugins.module_utils import _names, _process, _transactions
-from ansible_collections.livebackup.qemu.plugins.module_utils._errors import OptionError
+from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
+    OptionError,
+    ProgramFailed,
+    ScratchUnusable,
+)
 from ansible_collections.livebackup.qemu.plugins.module_utils._qmp import Monitor
 
 
@@ -21,8 +25,8 @@ async def attach(monitor: Monitor, *, index: int, size: int, directory: str) -> 
     """Create a scratch image of ``size`` bytes in ``directory`` and add it to the VM as node
     ``lb-tmp-<index>``.
 
-    QAPI: add-fd, blockdev-add. Raises OptionError if the directory cannot be used, ProgramFailed,
-    MonitorError.
+    QAPI: add-fd, blockdev-add. Raises OptionError if the directory cannot be used, ScratchUnusable,
+    DependencyError, MonitorError.
     """
     try:
         file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - closed below, opened apart for its error
@@ -33,13 +37,23 @@ async def attach(monitor: Monitor, *, index: int, size: int, directory: str) -> 
             scratch_dir=directory,
         ) from error
     with file:
-        await _process.run(
-            ["qemu-img", "create", "-q", "-f", "qcow2", f"/proc/self/fd/{file.fileno()}", str(size)],
-            pass_fds=(file.fileno(),),
-        )
+        await _format(file.fileno(), size, directory)
         monitor.send_fd(file.fileno())
         answer = await monitor.execute("add-fd", {"opaque": _names.scratch(index)})
         await monitor.execute("blockdev-add", _transactions.scratch_node(index, answer["fdset-id"]))
+
+
+async def _format(descriptor: int, size: int, directory: str) -> None:
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", f"/proc/self/fd/{descriptor}", str(size)]
+    try:
+        await _process.run(argv, pass_fds=(descriptor,))
+    except ProgramFailed as error:
+        cause = str(error.facts["reason"]).rpartition(": ")[2]
+        raise ScratchUnusable(
+            f"The scratch image in {directory} cannot be made: {cause}; set scratch_dir to a directory with "
+            "more room.",
+            scratch_dir=directory,
+        ) from error
 
 
 async def remove_fds(monitor: Monitor) -> None:

@@ -125,6 +125,17 @@ def test_a_full_scratch_directory(
     assert_unharmed(vm)
 
 
+def test_a_scratch_directory_without_any_room(
+    vm: Machine, receiver: ReceiverProcess, tiny_directory: Path
+) -> None:
+    backups.track(vm)
+    (tiny_directory / "filler").write_bytes(bytes(12 * MIB))
+    result = backups.fail(vm, receiver, receiver.open(), scratch_dir=str(tiny_directory))
+    assert result["error"]["code"] == "scratch-unusable"
+    assert f"The scratch image in {tiny_directory} cannot be made: No space left on device;" in result["msg"]
+    assert_unharmed(vm)
+
+
 def test_a_missing_scratch_directory(vm: Machine, receiver: ReceiverProcess) -> None:
     backups.track(vm)
     result = backups.fail(vm, receiver, receiver.open(), scratch_dir="/nonexistent/scratch")
