@@ -230,7 +230,7 @@ def _left_at_receiver(site: Site) -> Iterator[str]:
     host = site.lab.host("rcv")
     committed = {point["id"] for point in site.points()}
     files = host.run(["find", f"{STORE}/vms", "-type", "f"]).stdout.split()
-    due = {f"{point}{suffix}" for point in committed for suffix in (".qcow2", ".json")}
+    due = {f"{point}{suffix}" for point in committed for suffix in (".qcow2", ".json", ".digests")}
     yield from (f"file {path} of no point" for path in files if Path(path).name not in due)
     daemons = host.run(["pgrep", "-x", "qemu-storage-d"], check=False).stdout.split()
     yield from (f"storage daemon {pid}" for pid in daemons)
