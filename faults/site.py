@@ -28,7 +28,7 @@ JOIN_TIMEOUT_S = 3.0
 CALM = {"join_timeout_s": 30.0, "stop_budget_s": 10.0}
 # A receiver that hangs is ended by its service manager, or by a person, after a while.
 HANG_S = 4.0
-STUCK_S = 60.0
+LOOK_S, STUCK_S = 0.12, 60.0
 LOOPBACK = "127.0.0.1"
 ENDED = ("committed", "aborted")
 VARIABLE = "LIVEBACKUP_FAULTPOINT"
@@ -191,7 +191,7 @@ class Site:
                 break
             self._nurse(run)
             attend(run, started)
-            time.sleep(0.05)
+            time.sleep(LOOK_S)
         for host, each in started.items():
             self._end(each)
             run.results[host] = each.result()

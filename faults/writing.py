@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from machine import Machine, wait_for
 
-REST_S = 0.1
+REST_S = 0.15
 _POLL_S = 0.2
 
 
