@@ -161,6 +161,7 @@ def _restart(blow: Blow, machine: Machine, images: tuple[Image, ...] | None = No
         if images is not None:
             _change_disks(machine, images)
         machine.start()
+    blow.forget_agent(machine)
 
 
 def _change_disks(machine: Machine, images: tuple[Image, ...]) -> None:

@@ -44,6 +44,10 @@ class Blow:
         """One of the VMs, hung or not."""
         return self.random.choice(sorted(self.site.machines, key=lambda machine: machine.name))
 
+    def forget_agent(self, machine: Machine) -> None:
+        """The guest has gone, frozen or not, and the new one has no agent."""
+        self.site.agents[machine.name].frozen = False
+
     def doubt(self, machine: Machine, *names: str) -> None:
         """The bitmaps of these disks, or of all of a VM, may be gone."""
         every = [image.name for image in machine.images]
@@ -90,6 +94,7 @@ def kill_vm(blow: Blow) -> None:
     with blow.site.writing.resting():
         machine.kill()
         machine.start()
+    blow.forget_agent(machine)
 
 
 def stop_vm(blow: Blow) -> Undo | None:
@@ -128,6 +133,30 @@ def reset_vm(blow: Blow) -> None:
     machine = blow.machine()
     if machine.name not in blow.hanging:
         machine.command("system_reset")
+
+
+def hang_agent(blow: Blow) -> Undo:
+    """A guest agent hangs when it is to freeze, and freezes when nobody waits for it any more."""
+    agent = blow.site.agents[blow.machine().name]
+    agent.hangs_at = FREEZE
+
+    def wake() -> None:
+        if agent.hangs:
+            agent.wake()
+        agent.hangs_at = None
+
+    return wake
+
+
+def thaw_late(blow: Blow) -> Undo:
+    """A guest agent does not thaw for a while."""
+    agent = blow.site.agents[blow.machine().name]
+    agent.deaf = (THAW,)
+
+    def listen() -> None:
+        agent.deaf = ()
+
+    return listen
 
 
 def cut_network(blow: Blow) -> Undo:
@@ -181,6 +210,7 @@ def second_session(blow: Blow) -> None:
             blow.site.others.append(blow.site.start(host, opened["id"]))
 
 
+FREEZE, THAW = "guest-fsfreeze-freeze", "guest-fsfreeze-thaw"
 ERASING = ("write -z", "write -z -u", "discard")
 STRIDE = 128 << 10
 DURING: Mapping[str, Callable[[Blow], Undo | None]] = {
@@ -196,6 +226,8 @@ DURING: Mapping[str, Callable[[Blow], Undo | None]] = {
         stop_vm,
         reset_vm,
         erase_areas,
+        hang_agent,
+        thaw_late,
         cut_network,
         half_open_network,
         lossy_network,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent import Agent
 from machine import Machine
 from receiving import NBD_PORTS, ReceiverProcess
 
@@ -27,7 +28,7 @@ JOIN_TIMEOUT_S = 3.0
 # a run in which nothing is to break is not hurried
 CALM = {"join_timeout_s": 30.0, "stop_budget_s": 10.0}
 # A receiver that hangs is ended by its service manager, or by a person, after a while.
-HANG_S = 4.0
+HANG_S, START_S = 4.0, 10.0
 LOOK_S, STUCK_S = 0.12, 60.0
 LOOPBACK = "127.0.0.1"
 ENDED = ("committed", "aborted")
@@ -64,6 +65,7 @@ class Site:
     sessions: list[str] = field(default_factory=list)
     struck: set[str] = field(default_factory=set)
     apart: bool = False
+    agents: dict[str, Agent] = field(default_factory=dict)
     # modules that a fault has started
     others: list[Started] = field(default_factory=list)
     _at_restart: str | None = None
@@ -95,7 +97,7 @@ class Site:
         faults: Mapping[str, str],
         *,
         at_restart: str | None = None,
-        limits: Mapping[str, float] | None = None,
+        limits: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
         attend: Callable[[Run, Mapping[str, Started]], None] = lambda run, started: None,
     ) -> Run:
@@ -160,7 +162,7 @@ class Site:
         files = " ".join(str(each.path(image.name)) for each in machines for image in each.images)
         return f"sh -c 'mkdir -p {target} && cp {files} {target}'"
 
-    def _open(self, run: Run, changes: Mapping[str, float]) -> str | None:
+    def _open(self, run: Run, changes: Mapping[str, Any]) -> str | None:
         body: dict[str, Any] = {"group": self.receiver.group, "hosts": list(self.hosts)}
         body |= {"join_timeout_s": JOIN_TIMEOUT_S, "stop_budget_s": STOP_BUDGET_S, **changes}
         with _patience(self, run) as call:
@@ -232,9 +234,11 @@ class Site:
             self._wish({"receiver": self._at_restart})
             self._at_restart = None
         try:
-            self.receiver.start(hang_s=HANG_S)
+            self.receiver.start(hang_s=START_S)
         except (AssertionError, TimeoutError):
             self.receiver.kill()
+            # what has not struck yet must not strike again
+            self.wish("receiver").unlink(missing_ok=True)
             self.receiver.start()
 
 

@@ -9,10 +9,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from agent import Agent
 from machine import MIB, Image, Machine
 
 from faults import changes, combinations, invariants, isolation, kinds, store
@@ -28,8 +30,9 @@ STRIKE_WITHIN_S = 4.0
 LASTS_S = 5.0
 STORE_BYTES = 256 * MIB
 SCRATCH_BYTES = 64 * MIB
-WISH_SHARE, CHANGE_SHARE = 0.4, 0.4
+WISH_SHARE, CHANGE_SHARE, FREEZE_SHARE = 0.4, 0.4, 0.4
 SLOW_SHARE, IOTHREAD_SHARE = 0.5, 0.3
+AGENT = "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"
 
 
 @dataclass
@@ -120,8 +123,12 @@ def _round(thrown: Site, chance: random.Random, score: Score) -> None:
     wishes = _wishes(chance, thrown)
     storm = Storm(blow, _plan(chance))
     thrown.writing.forget_delays()
-    options = {"speed": combinations.SLOW} if chance.random() < SLOW_SHARE else {}
-    broken = thrown.run(wishes, limits={}, options=options, attend=storm.attend)
+    options: dict[str, Any] = {"speed": combinations.SLOW} if chance.random() < SLOW_SHARE else {}
+    limits: dict[str, str] = {}
+    if chance.random() < FREEZE_SHARE:
+        limits["consistency"] = "filesystem"
+        options["quiesce"] = dict.fromkeys(thrown.agents, "try")
+    broken = thrown.run(wishes, limits=limits, options=options, attend=storm.attend)
     storm.calm()
     names += [f"faultpoint {wishes[actor]}" for actor in thrown.struck] + storm.fallen
     score.faults.update(name.split("#")[0].split(".")[0] for name in names)
@@ -139,6 +146,7 @@ def _judge(thrown: Site, broken: Run, before: set[str], blow: Blow, score: Score
     score.hold(invariants.of_guests(thrown))
     thrown.track_all()
     score.hold(combinations.heal(thrown, doubtful=blow.doubtful))
+    score.hold([f"I3: the guest of {vm} is frozen" for vm, agent in thrown.agents.items() if agent.frozen])
 
 
 def _change(blow: Blow, score: Score) -> list[str]:
@@ -179,7 +187,10 @@ def _thrown_site(directory: Path, chance: random.Random, number: int) -> Iterato
         isolation.small_file_system(directory / "receiver" / "store", STORE_BYTES),
         isolation.small_file_system(directory / "scratch", SCRATCH_BYTES),
         site(directory, hosts, number, apart=True) as thrown,
+        ExitStack() as stack,
     ):
+        for machine in thrown.machines:
+            thrown.agents[machine.name] = stack.enter_context(Agent(_channel(directory, machine.name)))
         shape = {host: [len(machine.images) for machine in machines] for host, machines in hosts.items()}
         print(f"site: disks of each VM by host: {shape}", flush=True)
         thrown.writing.wait_rounds()
@@ -194,7 +205,15 @@ def _thrown_machine(directory: Path, name: str, chance: random.Random) -> Machin
         for each in changes.NAMES[: chance.randint(1, len(changes.NAMES))]
     )
     iothreads = chance.random() < IOTHREAD_SHARE
-    return Machine(directory, name=name, images=images, rounds=0, driven=True, iothreads=iothreads)
+    port = f"socket,id=agent,path={_channel(directory, name)},server=on,wait=off"
+    extra = ("-device", "virtio-serial-pci", "-chardev", port, "-device", AGENT)
+    return Machine(
+        directory, name=name, images=images, rounds=0, driven=True, iothreads=iothreads, extra=extra
+    )
+
+
+def _channel(directory: Path, vm: str) -> Path:
+    return directory / f"{vm}.agent"
 
 
 def _all_disks(thrown: Site) -> set[tuple[str, str]]:
