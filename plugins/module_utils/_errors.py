@@ -12,6 +12,7 @@ an error into ``fail_json``.
     LivebackupError
      +-- DependencyError          install something on this host
      +-- OptionError              change an option of the task
+     |    +-- ScratchUnusable
      +-- MonitorError             the QMP socket
      |    +-- SocketAbsent
      |    +-- SocketBusy
@@ -79,6 +80,12 @@ class OptionError(LivebackupError):
     """Options that contradict each other or the host."""
 
     code = "option-invalid"
+
+
+class ScratchUnusable(OptionError):
+    """No scratch image can be made."""
+
+    code = "scratch-unusable"
 
 
 class MonitorError(LivebackupError):
@@ -217,12 +224,6 @@ class SnapshotBroken(TransferError):
     """Old data could not be kept in the scratch image, so QEMU gave the snapshot up (not the guest)."""
 
     code = "snapshot-broken"
-
-
-class ScratchUnusable(LivebackupError):
-    """No scratch image can be made."""
-
-    code = "scratch-unusable"
 
 
 class ReceiverStalled(TransferError):
