@@ -21,7 +21,7 @@ from ulid import ULID
 from livebackup_receiver.config import Config
 from livebackup_receiver.errors import ExportUnknown
 from livebackup_receiver.model import Model, Moment, PointDisk, Transport
-from livebackup_receiver.storage_daemon.exports import ReadOnlyExports, read_only_exports
+from livebackup_receiver.storage_daemon.exports import ReadOnlyExports, export_layers, export_server
 from livebackup_receiver.storage_daemon.ports import PortRange
 from livebackup_receiver.store.paths import Store
 
@@ -114,15 +114,15 @@ class LiveExports:
         self, export_id: str, wanted: Wanted, ready: asyncio.Future[Export], ended: asyncio.Event
     ) -> None:
         try:
-            async with read_only_exports(
-                wanted.files,
+            async with export_server(
+                f"export {export_id}",
                 ports=self._ports,
                 listen=self._listen,
                 user=f"export-{export_id}",
-                label=f"export {export_id}",
                 timeout_s=self._timeout_s,
                 run=self._run,
-            ) as served:
+            ) as server:
+                served = await export_layers(server, wanted.files)
                 ready.set_result(self._describe(export_id, wanted, served))
                 log.info("export=%s point=%s vm=%s is served", export_id, wanted.point, wanted.vm)
                 await self._wait_for_end(served, ended)

@@ -52,7 +52,12 @@ async def test_a_mistake_of_our_own_is_told_without_its_details(
 @pytest.mark.parametrize(
     ("failure", "status", "code", "message"),
     [
-        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 500, "store-failed", "No space left on device"),
+        (
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+            500,
+            "store-failed",
+            "the store {root} cannot be used: No space left on device;",
+        ),
         (
             OperationalError("INSERT", {}, Exception("disk I/O error")),
             503,
@@ -72,7 +77,7 @@ async def test_a_disk_that_fails_is_named(
         answer = await client.get("/api/v1/sessions/01X")
     error = ErrorBody.model_validate(answer.json()).error
     assert (answer.status_code, error.code) == (status, code)
-    assert message in error.message
+    assert message.format(root=server.receiver.store.root) in error.message
 
 
 async def test_the_openapi_document_is_served(server: Served) -> None:

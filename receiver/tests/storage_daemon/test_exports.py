@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from nbd_client import plain_qemu_io, qemu_io
 
 from livebackup_receiver.errors import CommandFailed, NoPortFree, StorageDaemonFailed
-from livebackup_receiver.storage_daemon.exports import ReadOnlyExports, read_only_exports
+from livebackup_receiver.storage_daemon.exports import ReadOnlyExports, export_layers, export_server
 from livebackup_receiver.storage_daemon.ports import PortRange
 from livebackup_receiver.subprocesses import run
 
@@ -36,10 +36,12 @@ async def exports(chain: Path) -> AsyncIterator[ReadOnlyExports]:
         yield exports
 
 
-def serve(files: dict[str, Path], ports: range = PORTS) -> AbstractAsyncContextManager[ReadOnlyExports]:
-    return read_only_exports(
-        files, ports=PortRange(ports), listen="127.0.0.1", user="export-1", label="export 1"
-    )
+@asynccontextmanager
+async def serve(files: dict[str, Path], ports: range = PORTS) -> AsyncIterator[ReadOnlyExports]:
+    async with export_server(
+        "export 1", ports=PortRange(ports), listen="127.0.0.1", user="export-1"
+    ) as server:
+        yield await export_layers(server, files)
 
 
 READ = ("read -P 1 0 64k", "read -P 2 64k 64k", "read -P 0 1M 64k")

@@ -100,8 +100,9 @@ def _as_ours(request: Request, problem: Exception) -> ReceiverError:
 
 def _failed_disk(receiver: Receiver, problem: Exception) -> ReceiverError | None:
     """What failed below us, which its operator can mend."""
-    if isinstance(problem, OSError):
-        return StoreFailed(str(receiver.store), problem.strerror or str(problem))
+    # a peer that is slow or gone is an OSError, too
+    if isinstance(problem, OSError) and not isinstance(problem, (ConnectionError, TimeoutError)):
+        return StoreFailed(str(receiver.store.root), problem.strerror or str(problem))
     if isinstance(problem, OperationalError):
         return CatalogFailed(receiver.catalog.url, str(problem.orig))
     return None

@@ -99,34 +99,17 @@ async def export_server(
         yield ExportServer(daemon, Transport(port=opened.port, psk_username=user, psk_key=key))
 
 
-@asynccontextmanager
-async def read_only_exports(
-    files: Mapping[str, Path],
-    *,
-    ports: PortRange,
-    listen: str,
-    user: str,
-    label: str,
-    timeout_s: float = COMMAND_TIMEOUT_S,
-    run: Path | None = None,
-) -> AsyncIterator[ReadOnlyExports]:
-    """Serve sealed layers, each with its chain, for reading until the block ends.
+async def export_layers(server: ExportServer, files: Mapping[str, Path]) -> ReadOnlyExports:
+    """Serve sealed layers, each with its chain, for reading.
 
     :param files: a key of the caller's choice for each layer file
-    :param user: the name of the key, such as "export-01J..."
-    :param label: whose exports they are, for messages: "export 01J..."
-    :param timeout_s: how long the daemon may take for a command
-    :param run: where the daemon's private directory is made; see ``storage_daemon``
     :raise StorageDaemonFailed: a layer cannot be opened or served
     """
-    async with export_server(
-        label, ports=ports, listen=listen, user=user, timeout_s=timeout_s, run=run
-    ) as server:
-        exports = ReadOnlyExports(server.transport, server.daemon)
-        for number, (key, path) in enumerate(files.items()):
-            await open_layer(server.daemon, f"layer-{number}", path)
-            exports.names[key] = await server.add(f"layer-{number}", writable=False)
-        yield exports
+    exports = ReadOnlyExports(server.transport, server.daemon)
+    for number, (key, path) in enumerate(files.items()):
+        await open_layer(server.daemon, f"layer-{number}", path)
+        exports.names[key] = await server.add(f"layer-{number}", writable=False)
+    return exports
 
 
 def _server(opened: Listener) -> dict[str, Any]:
