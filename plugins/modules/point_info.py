@@ -142,7 +142,7 @@ points:
               stored_bytes: 8192000
               dirty_bytes: 7864320
               sent_bytes: 7929856
-              digest: blake3:af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262
+              root: blake3:af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -109,7 +109,7 @@ def point_vm(vm: str, point_id: str, **facts: Any) -> PointVm:
         stored_bytes=1 << 20,
         dirty_bytes=None,
         sent_bytes=1 << 20,
-        digest="blake3:00",
+        root="blake3:00",
     )
     defaults: dict[str, Any] = {
         "host": "hv1",

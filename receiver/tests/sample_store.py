@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,13 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from blake3 import blake3
 from sample_records import new_id
 
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.points import add_point
 from livebackup_receiver.model import Consistency, Level, Point, PointDisk, PointVm
+from livebackup_receiver.store.digests import read_chain, root_of, write_table
 from livebackup_receiver.store.manifest import Manifest, Member, write_manifest
+from livebackup_receiver.store.paths import DiskDirectory
 
 DISK_SIZE = 4 << 20
 KIB = 1024
@@ -90,7 +92,7 @@ class SampleStore:
             stored_bytes=path.stat().st_blocks * 512,
             dirty_bytes=sum(write.length for write in writes),
             sent_bytes=sum(write.length for write in writes),
-            digest=f"blake3:{blake3(path.read_bytes()).hexdigest()}",
+            root=_digest(path),
         )
 
     def _remember(self, key: tuple[str, str], point: str, writes: Sequence[Write]) -> None:
@@ -105,9 +107,18 @@ class SampleStore:
         return PointVm(vm=vm, host="hv1", pause_ms=21.0, consistency=Consistency.CRASH, disks=own)
 
 
-def run(*argv: str) -> None:
+def _digest(layer: Path) -> str:
+    """Write the digest table of a layer; the digest of the whole disk."""
+    directory = DiskDirectory(layer.parent)
+    write_table(layer, directory.digests(layer.stem))
+    below = run("qemu-img", "info", "--backing-chain", "--output=json", str(layer))
+    chain = [Path(each["filename"]).with_suffix(".digests") for each in json.loads(below)]
+    return root_of(read_chain(chain[::-1]))
+
+
+def run(*argv: str) -> str:
     """Run a program that must succeed."""
-    subprocess.run(argv, check=True, capture_output=True, timeout=30)
+    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=30).stdout
 
 
 def read_image(path: Path, format: str, scratch: Path) -> bytes:
@@ -139,6 +150,6 @@ def _manifest(
         stored_bytes=disk.stored_bytes,
         dirty_bytes=disk.dirty_bytes,
         sent_bytes=disk.sent_bytes,
-        digest=disk.digest,
+        root=disk.root,
         members=[Member(vm=owner, disk=name) for owner, name in members],
     )

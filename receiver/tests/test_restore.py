@@ -18,8 +18,8 @@ from sample_store import DISK_SIZE, KIB, SampleStore, Write, read_image, run
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.points import disk_chain
 from livebackup_receiver.config import Config
+from livebackup_receiver.convert import Format
 from livebackup_receiver.errors import (
-    CommandFailed,
     DiskUnknown,
     LayerDamaged,
     TargetExists,
@@ -31,7 +31,6 @@ from livebackup_receiver.errors import (
 from livebackup_receiver.model import Point
 from livebackup_receiver.restore import (
     DiskRestore,
-    Format,
     RestorePlan,
     plan_restore,
     require_room,
@@ -203,8 +202,9 @@ async def test_a_failing_disk_leaves_no_file_of_the_others(
     store: SampleStore, tmp_path: Path, folder: Path
 ) -> None:
     point = store.add({DISK: [Write(0, KIB, 1)], ("db", "vd-b"): [Write(0, KIB, 2)]})
-    (folder / "vd-b.qcow2.partial").symlink_to("/nowhere/file")
-    with pytest.raises(CommandFailed, match="db/vd-b"):
+    with store.layer(point, disk="vd-b").open("r+b") as file:
+        file.truncate(4 * 64 * KIB)
+    with pytest.raises(LayerDamaged, match=r"db/vd-b/.*\.qcow2 is damaged"):
         await act(plan(store, point, tmp_path))
     assert os.listdir(folder) == []
 

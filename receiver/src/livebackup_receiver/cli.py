@@ -23,8 +23,9 @@ from livebackup_receiver.catalog.engine import Catalog, open_catalog
 from livebackup_receiver.checks import Check, Inspection, run_checks, worst
 from livebackup_receiver.cli_sessions import session_app
 from livebackup_receiver.config import Config
+from livebackup_receiver.convert import Format
 from livebackup_receiver.model import Role, Session
-from livebackup_receiver.restore import Format, RestorePlan, plan_restore, restore, select_disks
+from livebackup_receiver.restore import RestorePlan, plan_restore, restore, select_disks
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
@@ -94,7 +95,9 @@ def restore_point(
     force: Annotated[
         bool, typer.Option("--force", help="Replace files that exist and are not in use.")
     ] = False,
-    verify: Annotated[bool, typer.Option(help="Compare every layer with its digest first.")] = True,
+    verify: Annotated[
+        bool, typer.Option(help="Read the files back and compare them with the point's digests.")
+    ] = True,
     config_file: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -102,8 +105,16 @@ def restore_point(
     options = config.load(config_file)
     with open_catalog(options.database_url) as catalog:
         plan = _plan(catalog, options, point, vm, disk, to, format)
-    with cli_views.RestoreProgress() as progress:
-        asyncio.run(restore(plan, force=force, verify=verify, on_progress=progress.update))
+        with cli_views.RestoreProgress() as progress:
+            asyncio.run(
+                restore(
+                    plan,
+                    force=force,
+                    verify=verify,
+                    on_progress=progress.update,
+                    recheck=lambda: _require_point(catalog, point),
+                )
+            )
     files = [str(restored.target) for restored in plan.disks]
     cli_views.show("\n".join(files), {"point": plan.point, "vm": vm, "files": files}, as_json)
 
@@ -120,7 +131,11 @@ def show_openapi() -> None:
 def create_token(
     name: Annotated[str, typer.Option(help="Who or what will use it.")],
     role: Annotated[
-        Role, typer.Option(help="backup: make points; read: see them; restore: see and export them.")
+        Role,
+        typer.Option(
+            help="backup: make points; read: see them; restore: see and export them; manage: see them, and "
+            "decide what is kept."
+        ),
     ],
     days: Annotated[
         int | None, typer.Option(min=1, help="Days until it expires; never, if not given.")
@@ -168,6 +183,11 @@ async def _run_checks(options: Config) -> list[Check]:
         return await run_checks(Inspection(options, catalog, open_sessions, datetime.now(UTC)))
     finally:
         catalog.close()
+
+
+def _require_point(catalog: Catalog, point: str) -> None:
+    with catalog.read() as db:
+        points.load_point(db, point)
 
 
 def _plan(

@@ -20,6 +20,8 @@ from livebackup_receiver.catalog.journal import open_journal
 from livebackup_receiver.check_watch import open_check_watch
 from livebackup_receiver.clock import now
 from livebackup_receiver.config import Config
+from livebackup_receiver.consolidation.turns import Turns
+from livebackup_receiver.consolidation.worker import Consolidation, abilities_of, open_consolidator
 from livebackup_receiver.coordinator.conduct import Stage
 from livebackup_receiver.coordinator.recovery import recover
 from livebackup_receiver.coordinator.registry import open_sessions
@@ -27,6 +29,8 @@ from livebackup_receiver.errors import ConfigInvalid
 from livebackup_receiver.events import Feed
 from livebackup_receiver.exports import open_exports
 from livebackup_receiver.notifications import open_notifier
+from livebackup_receiver.retention.local import LocalRetention
+from livebackup_receiver.retention.rounds import open_rounds
 from livebackup_receiver.state import Receiver
 from livebackup_receiver.storage_daemon.ports import PortRange
 from livebackup_receiver.store import durable
@@ -69,9 +73,19 @@ async def open_receiver(config: Config) -> AsyncIterator[Receiver]:
         stack.callback(feed.close)
         ports = PortRange(config.ports)
         journal = await stack.enter_async_context(open_journal(catalog))
-        stage = Stage(config=config, store=store, catalog=catalog, journal=journal, ports=ports)
+        turns = Turns()
+        stage = Stage(config=config, store=store, catalog=catalog, journal=journal, ports=ports, turns=turns)
         notifier = await stack.enter_async_context(open_notifier(config, feed))
         sessions = await stack.enter_async_context(open_sessions(stage, feed))
+        consolidation = Consolidation(
+            store, catalog, abilities_of(config.store), max_depth=config.max_chain_depth
+        )
+        consolidator = await stack.enter_async_context(
+            open_consolidator(consolidation, turns, config, sessions.every)
+        )
+        retention = LocalRetention(catalog, store)
+        if config.retention_automatic:
+            await stack.enter_async_context(open_rounds(retention, feed, sessions.every, consolidator.wake))
         yield Receiver(
             config=config,
             store=store,
@@ -79,6 +93,8 @@ async def open_receiver(config: Config) -> AsyncIterator[Receiver]:
             feed=feed,
             ports=ports,
             sessions=sessions,
+            consolidator=consolidator,
+            retention=retention,
             exports=await stack.enter_async_context(open_exports(config, ports)),
             checks=await stack.enter_async_context(
                 open_check_watch(config, catalog, sessions.every, notifier.tell_of_checks)

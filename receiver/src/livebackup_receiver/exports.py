@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,8 +21,15 @@ from ulid import ULID
 from livebackup_receiver.config import Config
 from livebackup_receiver.errors import ExportUnknown
 from livebackup_receiver.model import Model, Moment, PointDisk, Transport
-from livebackup_receiver.storage_daemon.exports import ReadOnlyExports, export_layers, export_server
+from livebackup_receiver.restore import check_layers
+from livebackup_receiver.storage_daemon.exports import (
+    ExportServer,
+    ReadOnlyExports,
+    export_layers,
+    export_server,
+)
 from livebackup_receiver.storage_daemon.ports import PortRange
+from livebackup_receiver.store import access
 from livebackup_receiver.store.paths import Store
 
 log = logging.getLogger(__name__)
@@ -54,12 +61,16 @@ class Export(Model):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to export: disks of a VM at a point, and the layer file of each."""
+    """What to export: disks of a VM at a point, and the layers of each, top first.
+
+    ``recheck`` raises if the point was dropped before its layers could be held.
+    """
 
     point: str
     vm: str
     disks: list[PointDisk]
-    files: Mapping[str, Path]
+    chains: Mapping[str, Sequence[Path]]
+    recheck: Callable[[], None] = lambda: None
 
 
 @dataclass
@@ -114,15 +125,18 @@ class LiveExports:
         self, export_id: str, wanted: Wanted, ready: asyncio.Future[Export], ended: asyncio.Event
     ) -> None:
         try:
-            async with export_server(
-                f"export {export_id}",
-                ports=self._ports,
-                listen=self._listen,
-                user=f"export-{export_id}",
-                timeout_s=self._timeout_s,
-                run=self._run,
-            ) as server:
-                served = await export_layers(server, wanted.files)
+            async with (
+                export_server(
+                    f"export {export_id}",
+                    ports=self._ports,
+                    listen=self._listen,
+                    user=f"export-{export_id}",
+                    timeout_s=self._timeout_s,
+                    run=self._run,
+                ) as server,
+                AsyncExitStack() as stack,
+            ):
+                served = await _export(wanted, server, stack)
                 ready.set_result(self._describe(export_id, wanted, served))
                 log.info("export=%s point=%s vm=%s is served", export_id, wanted.point, wanted.vm)
                 await self._wait_for_end(served, ended)
@@ -160,6 +174,23 @@ class LiveExports:
                 seen = now
             else:
                 return
+
+
+async def _export(wanted: Wanted, server: ExportServer, stack: AsyncExitStack) -> ReadOnlyExports:
+    """Open the layers, which nobody frees of anything until the stack is closed.
+
+    :raise LayerDamaged: a layer is missing, or its chain leads elsewhere than it should
+    :raise StorageDaemonFailed: they cannot be served
+    """
+    layers = [layer for chain in wanted.chains.values() for layer in chain]
+    with ExitStack() as names:
+        directories = [layer.parent for layer in layers if layer.parent.is_dir()]
+        await asyncio.to_thread(names.enter_context, access.opening(directories))
+        stack.enter_context(access.reading(layers))
+        wanted.recheck()
+        for chain in wanted.chains.values():
+            check_layers(chain)
+        return await export_layers(server, {disk: chain[0] for disk, chain in wanted.chains.items()})
 
 
 def _bytes_read_by(pid: int) -> int:

@@ -21,8 +21,8 @@ from pathlib import Path
 VARIABLE = "LIVEBACKUP_FAULTPOINT"
 
 # When a run of a session over two hosts passes a boundary: without any fault, when a participant
-# fails, or when the receiver starts after it was killed. In the order of passing.
-RUN, ABORT, RESTART = "run", "abort", "restart"
+# fails, or when the receiver starts after it was killed; or when layers are merged. In the order of passing.
+RUN, ABORT, RESTART, MERGE = "run", "abort", "restart", "merge"
 POINTS: Mapping[str, str] = {
     "session.opened": RUN,
     "session.joined": RUN,
@@ -77,6 +77,15 @@ POINTS: Mapping[str, str] = {
     "storage-daemon.exports-closed": RUN,
     "storage-daemon.flushed": RUN,
     "storage-daemon.layers-closed": RUN,
+    "chain.intent-written": MERGE,
+    "chain.appended": MERGE,
+    "chain.flipped": MERGE,
+    "chain.merged": MERGE,
+    "chain.layer-replaced": MERGE,
+    "chain.table-replaced": MERGE,
+    "chain.manifest-replaced": MERGE,
+    "chain.catalog-written": MERGE,
+    "chain.merged-removed": MERGE,
 }
 
 _hits: Counter[str] = Counter()

@@ -89,11 +89,16 @@ class TransferState(StrEnum):
 
 
 class Role(StrEnum):
-    """backup: sessions and reconcile; read: every GET and the page; restore: read and exports."""
+    """What a token may do.
+
+    backup: sessions and reconcile; read: every GET and the page; restore: read and exports; manage: read,
+    policies, pins, locks and drops.
+    """
 
     BACKUP = "backup"
     READ = "read"
     RESTORE = "restore"
+    MANAGE = "manage"
 
 
 class Model(BaseModel):
@@ -197,7 +202,11 @@ class Session(Model):
 
 
 class PointDisk(Model):
-    """One disk of a point; ``layer`` is relative to the store, ``digest`` is of the layer file."""
+    """One disk of a point; ``layer`` is relative to the store.
+
+    ``root`` is the digest of the disk's whole content, whatever layers it lies in; see the format of the
+    store.
+    """
 
     disk: str
     format: str = "qcow2"
@@ -209,7 +218,7 @@ class PointDisk(Model):
     stored_bytes: int
     dirty_bytes: int | None
     sent_bytes: int
-    digest: str
+    root: str | None
 
 
 class PointVm(Model):
@@ -223,7 +232,9 @@ class PointVm(Model):
 class Point(Model):
     """What a committed session leaves: one image per disk, all of the same cut.
 
-    One that lacks VMs of its group is not complete, and ``missing`` names them.
+    One that lacks VMs of its group is not complete, and ``missing`` names them. A pinned point is kept until
+    ``pin_until``, or as long as it is pinned if that is null; a locked one cannot even be dropped by hand
+    before ``locked_until``.
     """
 
     id: str
@@ -234,6 +245,9 @@ class Point(Model):
     committed_at: Moment
     vms: list[PointVm]
     missing: list[MissingVm] = []
+    pin_reason: str | None = None
+    pin_until: Moment | None = None
+    locked_until: Moment | None = None
 
 
 class Group(Model):

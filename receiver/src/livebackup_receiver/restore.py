@@ -1,25 +1,27 @@
 # SPDX-FileCopyrightText: The Livebackup authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Restoring disks of a point into image files, on the receiver, with nothing but qemu-img.
+"""Restoring disks of a point into image files, on the receiver.
 
 ``plan_restore`` decides, from data alone, what is read and what is written; ``restore`` does it. A file
 appears under its name only when every disk of the plan is complete and durable, and no file is replaced
-unless that is asked for.
+unless that is asked for. A chain is read as one, however long it is; ``convert`` has the details.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from enum import StrEnum
+from itertools import zip_longest
 from pathlib import Path
 
-from livebackup_receiver import subprocesses
+from livebackup_receiver import convert, subprocesses
 from livebackup_receiver.catalog.points import DiskPoint
+from livebackup_receiver.chain.image import backing_name
+from livebackup_receiver.completion import complete_in_thread
+from livebackup_receiver.convert import Format
 from livebackup_receiver.errors import (
     CommandFailed,
     DiskUnknown,
@@ -31,11 +33,9 @@ from livebackup_receiver.errors import (
     VmUnknown,
 )
 from livebackup_receiver.model import Point, PointDisk
-from livebackup_receiver.store import durable, integrity, room
+from livebackup_receiver.store import access, durable, room
 
 LOOK_TIMEOUT_S = 120.0
-# Longer than any disk takes; a hung file system must not hold a restore for ever.
-CONVERT_TIMEOUT_S = 7 * 24 * 3600.0
 PROGRESS_INTERVAL_S = 0.2
 LOCKED = 'Failed to get "write" lock'
 PARTIAL_SUFFIX = ".partial"
@@ -44,28 +44,13 @@ OnProgress = Callable[["DiskRestore", int, int], None]
 """Told the disk, the bytes written so far and the bytes expected."""
 
 
-class Format(StrEnum):
-    """Of the files that a restore writes."""
-
-    QCOW2 = "qcow2"
-    RAW = "raw"
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer file and the digest it must have."""
-
-    path: Path
-    digest: str
-
-
 @dataclass(frozen=True)
 class DiskRestore:
     """One disk: the layers it is read from, top first, and the file it is written to."""
 
     vm: str
     disk: str
-    layers: tuple[Layer, ...]
+    layers: tuple[Path, ...]
     target: Path
 
     @property
@@ -99,9 +84,9 @@ def select_disks(point: Point, vm: str, disks: Sequence[str] | None) -> list[Poi
     return [held[disk] for disk in dict.fromkeys(disks or held)]
 
 
-def chain_layers(chain: Sequence[DiskPoint], store: Path) -> tuple[Layer, ...]:
+def chain_layers(chain: Sequence[DiskPoint], store: Path) -> tuple[Path, ...]:
     """The files of a chain, top first."""
-    return tuple(Layer(store / link.layer, link.digest) for link in chain)
+    return tuple(store / link.layer for link in chain)
 
 
 def plan_restore(
@@ -122,42 +107,65 @@ def plan_restore(
     return RestorePlan(point.id, format, directory, disks)
 
 
-async def restore(plan: RestorePlan, *, force: bool, verify: bool, on_progress: OnProgress) -> None:
+async def restore(
+    plan: RestorePlan,
+    *,
+    force: bool,
+    verify: bool,
+    on_progress: OnProgress,
+    recheck: Callable[[], None] = lambda: None,
+) -> None:
     """Write every disk of the plan.
 
     :param force: replace files that exist, unless they are in use
-    :param verify: read every layer first and compare it with its digest
-    :raise LayerDamaged: a layer is missing or its bytes have changed
+    :param recheck: raises if the point was dropped before its layers could be held
+    :param verify: read every file back and compare its content with the digests of the point
+    :raise LayerDamaged: a layer is missing, or what it held has changed
+    :raise DigestsInvalid: a digest table is missing or damaged, so nothing can be verified
     :raise TargetExists: a file is there already, and ``force`` is not given
     :raise TargetInUse: a process has the file open
     :raise TargetUnwritable: the directory cannot be made or written
     :raise TargetFull: the directory has too little room
     :raise CommandFailed: qemu-img failed
     """
-    for disk in plan.disks:
-        await check_layers(disk.layers, verify=verify)
-        await check_target(disk.target, force=force)
-    sizes = [await measure(disk) for disk in plan.disks]
-    _make_directory(plan.directory)
-    require_room(plan.directory, sum(sizes))
-    try:
-        for disk, size in zip(plan.disks, sizes, strict=True):
-            await _convert(disk, plan.format, size, on_progress)
-        _publish(plan, force=force)
-    finally:
-        durable.remove_files(disk.partial for disk in plan.disks)
+    with layers_held(layer for disk in plan.disks for layer in disk.layers):
+        recheck()
+        for disk in plan.disks:
+            check_layers(disk.layers)
+            await check_target(disk.target, force=force)
+        sizes = [await asyncio.to_thread(convert.measure, disk.layers) for disk in plan.disks]
+        _make_directory(plan.directory)
+        require_room(plan.directory, sum(sizes))
+        try:
+            for disk, size in zip(plan.disks, sizes, strict=True):
+                await _write(disk, plan.format, size, on_progress)
+                if verify:
+                    await complete_in_thread(convert.verify, disk.layers, disk.partial, plan.format)
+            _publish(plan, force=force)
+        finally:
+            durable.remove_files(disk.partial for disk in plan.disks)
 
 
-async def check_layers(layers: Sequence[Layer], *, verify: bool) -> None:
-    """See that every layer is there and, if asked, whole.
+@contextmanager
+def layers_held(layers: Iterable[Path]) -> Iterator[None]:
+    """Nobody merges or frees these layers while the block runs.
 
-    :raise LayerDamaged: one is not
+    :raise LayerDamaged: one is missing
     """
-    for layer in layers:
-        if not layer.path.is_file():
-            raise LayerDamaged(str(layer.path), "it is missing")
-        if verify:
-            await integrity.check_digest(layer.path, layer.digest)
+    paths = list(layers)
+    with access.opening(path.parent for path in paths if path.parent.is_dir()), access.reading(paths):
+        yield
+
+
+def check_layers(layers: Sequence[Path]) -> None:
+    """See that a chain leads, by the names in its files, where the catalog says it does.
+
+    :param layers: top first
+    :raise LayerDamaged: it does not, or a layer is missing
+    """
+    for layer, below in zip_longest(layers, layers[1:]):
+        if (found := backing_name(layer)) != (below.name if below else None):
+            raise LayerDamaged(str(layer), f"its parent is {found}, and not {below.name if below else None}")
 
 
 async def check_target(target: Path, *, force: bool) -> None:
@@ -179,13 +187,6 @@ async def check_target(target: Path, *, force: bool) -> None:
         raise
 
 
-async def measure(disk: DiskRestore) -> int:
-    """The bytes the disk's data take as a file without backing, in either format."""
-    argv = ["qemu-img", "measure", "--output=json", "-f", "qcow2", "-O", "qcow2", str(disk.layers[0].path)]
-    done = await subprocesses.run(argv, timeout_s=LOOK_TIMEOUT_S)
-    return int(json.loads(done.stdout)["required"])
-
-
 def _make_directory(directory: Path) -> None:
     try:
         durable.make_directory(directory)
@@ -202,17 +203,16 @@ def require_room(directory: Path, need_bytes: int) -> None:
         raise TargetFull(str(directory), need_bytes, free)
 
 
-async def _convert(disk: DiskRestore, format: Format, size: int, on_progress: OnProgress) -> None:
-    source = str(disk.layers[0].path)
-    argv = ["qemu-img", "convert", "-f", "qcow2", "-O", format, source, str(disk.partial)]
+async def _write(disk: DiskRestore, format: Format, size: int, on_progress: OnProgress) -> None:
     watching = asyncio.create_task(_watch(disk, size, on_progress))
     try:
-        await subprocesses.run(argv, timeout_s=CONVERT_TIMEOUT_S)
+        await complete_in_thread(convert.write, disk.layers, disk.partial, format)
+    except OSError as error:
+        raise TargetUnwritable(str(disk.target), error.strerror or str(error)) from None
     finally:
         watching.cancel()
         with suppress(asyncio.CancelledError):
             await watching
-    await asyncio.to_thread(durable.sync_file, disk.partial)
     on_progress(disk, size, size)
 
 

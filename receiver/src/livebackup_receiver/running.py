@@ -18,6 +18,7 @@ from typing import Any
 
 from ulid import ULID
 
+from livebackup_receiver import errors
 from livebackup_receiver.catalog import tokens
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.config import Config
@@ -28,6 +29,11 @@ TIMEOUT_S = 60.0
 TOKEN_LIFE = timedelta(minutes=5)
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 Body = dict[str, Any]
+EXIT_CODES: dict[str, int] = {
+    kind.code: kind.exit_code
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, errors.ReceiverError) and "code" in vars(kind)
+}
 
 
 class RunningReceiver:
@@ -46,17 +52,25 @@ class RunningReceiver:
         """
         return self._ask("GET", path)
 
-    def post(self, path: str, body: Body) -> Body:
+    def post(self, path: str, body: Body, *, timeout_s: float = TIMEOUT_S) -> Body:
         """POST below /api/v1; raises the same."""
-        return self._ask("POST", path, json.dumps(body))
+        return self._ask("POST", path, json.dumps(body), timeout_s)
 
-    def _ask(self, method: str, path: str, body: str | None = None) -> Body:
+    def put(self, path: str, body: Body) -> Body:
+        """PUT below /api/v1; raises the same."""
+        return self._ask("PUT", path, json.dumps(body))
+
+    def delete(self, path: str) -> Body:
+        """DELETE below /api/v1, whose answer may be empty; raises the same."""
+        return self._ask("DELETE", path)
+
+    def _ask(self, method: str, path: str, body: str | None = None, timeout_s: float = TIMEOUT_S) -> Body:
         headers = {"Authorization": f"Bearer {self._secret}", "Content-Type": "application/json"}
-        connection = http.client.HTTPSConnection(*self._address, timeout=TIMEOUT_S, context=self._trust)
+        connection = http.client.HTTPSConnection(*self._address, timeout=timeout_s, context=self._trust)
         try:
             connection.request(method, f"/api/v1{path}", body, headers)
             response = connection.getresponse()
-            answer: Body = json.loads(response.read())
+            answer: Body = json.loads(response.read() or "{}")
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise NotRunning(f"{self._address[0]} port {self._address[1]}", str(error)) from None
         finally:
@@ -67,14 +81,15 @@ class RunningReceiver:
 
 
 @contextmanager
-def connect(config: Config, catalog: Catalog) -> Iterator[RunningReceiver]:
+def connect(config: Config, catalog: Catalog, role: Role = Role.BACKUP) -> Iterator[RunningReceiver]:
     """A client of the receiver that runs with this configuration, if one does.
 
+    :param role: what the client may do
     :raise NotRunning: at the first request, if nobody answers
     """
     now, name = datetime.now(UTC), f"command-line-{ULID()}"
     with catalog.write() as db:
-        secret = tokens.create(db, name=name, role=Role.BACKUP, now=now, expires_at=now + TOKEN_LIFE)[1]
+        secret = tokens.create(db, name=name, role=role, now=now, expires_at=now + TOKEN_LIFE)[1]
     try:
         yield RunningReceiver(config, secret)
     finally:
@@ -96,4 +111,7 @@ def _refusal(path: str, error: Body) -> Exception:
         if error["code"] == kind.code:
             return kind(session)
     cause, dummy, remedy = str(error["message"]).rpartition("; ")
-    return RequestRefused(cause, remedy)
+    refused = RequestRefused(cause, remedy)
+    # the same as if the command had met the error itself
+    refused.exit_code = EXIT_CODES.get(error["code"], RequestRefused.exit_code)
+    return refused

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.check_watch import CheckWatch
 from livebackup_receiver.config import Config
+from livebackup_receiver.consolidation.worker import Consolidator
 from livebackup_receiver.coordinator.registry import LiveSessions
 from livebackup_receiver.events import Feed
 from livebackup_receiver.exports import LiveExports
+from livebackup_receiver.retention.local import LocalRetention
 from livebackup_receiver.storage_daemon.ports import PortRange
 from livebackup_receiver.store.paths import Store
 from livebackup_receiver.web.logins import Logins
@@ -27,6 +29,8 @@ class Receiver:
     feed: Feed
     ports: PortRange
     sessions: LiveSessions
+    consolidator: Consolidator
+    retention: LocalRetention
     exports: LiveExports
     checks: CheckWatch
     logins: Logins

@@ -46,7 +46,9 @@ def test_files_of_an_open_session_go_and_those_of_a_point_stay(catalog: Catalog,
     for path in disk.files_of(session_id):
         path.write_bytes(b"unfinished")
     recover(catalog, Store(tmp_path), now=NOW)
-    assert sorted(path.name for path in disk.path.iterdir()) == [f"{point.id}.json", f"{point.id}.qcow2"]
+    assert sorted(path.name for path in disk.path.iterdir()) == [
+        f"{point.id}.{suffix}" for suffix in ("digests", "json", "qcow2")
+    ]
 
 
 def test_layers_outlive_a_lost_catalog(catalog: Catalog, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def manifest(vm: str = "db", disk: str = "vd-a", **facts: Any) -> Manifest:
         "stored_bytes": 131072,
         "dirty_bytes": None,
         "sent_bytes": 131072,
-        "digest": "blake3:00",
+        "root": "blake3:00",
         "members": [Member(vm=vm, disk=disk)],
     }
     return Manifest(vm=vm, disk=disk, **(defaults | facts))
@@ -44,6 +45,15 @@ def manifest(vm: str = "db", disk: str = "vd-a", **facts: Any) -> Manifest:
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     write_manifest(tmp_path / "m.json", manifest())
     assert read_manifest(tmp_path / "m.json") == manifest()
+
+
+def test_the_first_version_is_read_too(tmp_path: Path) -> None:
+    first = manifest().model_dump(mode="json", exclude={"root"}) | {
+        "format_version": 1,
+        "digest": "blake3:00",
+    }
+    (tmp_path / "m.json").write_text(json.dumps(first))
+    assert read_manifest(tmp_path / "m.json") == manifest(root=None)
 
 
 def test_a_person_can_read_it(tmp_path: Path) -> None:
@@ -58,7 +68,7 @@ def test_a_person_can_read_it(tmp_path: Path) -> None:
     [
         ("", "content: Invalid JSON"),
         ("{}", "point: Field required"),
-        (manifest().model_dump_json().replace('"format_version":1', '"format_version":2'), "format_version"),
+        (manifest().model_dump_json().replace('"format_version":2', '"format_version":3'), "format_version"),
         (manifest().model_dump_json().replace('"full"', '"half"'), "level"),
     ],
 )

@@ -13,7 +13,19 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from livebackup_receiver import __version__, metrics
-from livebackup_receiver.api import checks, events, exports, groups, health, participants, points, sessions
+from livebackup_receiver.api import (
+    checks,
+    decisions,
+    events,
+    exports,
+    groups,
+    health,
+    participants,
+    points,
+    policies,
+    retention,
+    sessions,
+)
 from livebackup_receiver.api.auth import TokenCache
 from livebackup_receiver.errors import BodyInvalid, CatalogFailed, ReceiverError, RouteUnknown, StoreFailed
 from livebackup_receiver.model import Model
@@ -27,6 +39,9 @@ ROUTERS: tuple[APIRouter, ...] = (
     sessions.router,
     participants.router,
     points.router,
+    decisions.router,
+    policies.router,
+    retention.router,
     exports.router,
     groups.router,
     checks.router,

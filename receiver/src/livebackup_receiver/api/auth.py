@@ -93,6 +93,7 @@ def requires(*roles: Role) -> Callable[[Request], Coroutine[Any, Any, Token]]:
 
 ReceiverOf = Annotated[Receiver, Depends(receiver_of)]
 MayBackUp = Annotated[Token, Depends(requires(Role.BACKUP))]
-MaySeeSessions = Annotated[Token, Depends(requires(Role.BACKUP, Role.READ, Role.RESTORE))]
-MayRead = Annotated[Token, Depends(requires(Role.READ, Role.RESTORE))]
+MaySeeSessions = Annotated[Token, Depends(requires(Role.BACKUP, Role.READ, Role.RESTORE, Role.MANAGE))]
+MayRead = Annotated[Token, Depends(requires(Role.READ, Role.RESTORE, Role.MANAGE))]
 MayRestore = Annotated[Token, Depends(requires(Role.RESTORE))]
+MayManage = Annotated[Token, Depends(requires(Role.MANAGE))]

@@ -14,7 +14,7 @@ from livebackup_receiver.api.auth import MayRestore, ReceiverOf
 from livebackup_receiver.catalog import points
 from livebackup_receiver.exports import Export, Wanted
 from livebackup_receiver.model import Model
-from livebackup_receiver.restore import Layer, chain_layers, check_layers, select_disks
+from livebackup_receiver.restore import chain_layers, select_disks
 from livebackup_receiver.state import Receiver
 
 router = APIRouter(prefix="/api/v1", tags=["exports"])
@@ -30,8 +30,7 @@ class Exporting(Model):
 @router.post("/points/{point_id}/exports", status_code=status.HTTP_201_CREATED)
 async def open_export(point_id: str, exporting: Exporting, receiver: ReceiverOf, token: MayRestore) -> Export:
     """Serve a VM's disks at a point for reading; the answer is the only place that says its key."""
-    wanted, layers = await asyncio.to_thread(_find, receiver, point_id, exporting)
-    await check_layers(layers, verify=False)
+    wanted = await asyncio.to_thread(_find, receiver, point_id, exporting)
     return await receiver.exports.open(wanted)
 
 
@@ -41,11 +40,19 @@ async def close_export(export_id: str, receiver: ReceiverOf, token: MayRestore) 
     await receiver.exports.close(export_id)
 
 
-def _find(receiver: Receiver, point_id: str, exporting: Exporting) -> tuple[Wanted, list[Layer]]:
+def _find(receiver: Receiver, point_id: str, exporting: Exporting) -> Wanted:
     with receiver.catalog.read() as db:
         point = points.load_point(db, point_id)
         disks = select_disks(point, exporting.vm, exporting.disks)
-        chains = [points.disk_chain(db, point=point_id, vm=exporting.vm, disk=disk.disk) for disk in disks]
-    layers = [layer for chain in chains for layer in chain_layers(chain, receiver.store.root)]
-    files = {disk.disk: receiver.store.root / disk.layer for disk in disks}
-    return Wanted(point.id, exporting.vm, disks, files), layers
+        chains = {
+            disk.disk: chain_layers(
+                points.disk_chain(db, point=point_id, vm=exporting.vm, disk=disk.disk), receiver.store.root
+            )
+            for disk in disks
+        }
+    return Wanted(point.id, exporting.vm, disks, chains, lambda: _require_point(receiver, point_id))
+
+
+def _require_point(receiver: Receiver, point_id: str) -> None:
+    with receiver.catalog.read() as db:
+        points.load_point(db, point_id)

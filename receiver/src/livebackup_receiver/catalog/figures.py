@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session as Database
 
+from livebackup_receiver.catalog.points import KEPT
 from livebackup_receiver.catalog.schema import GroupRow, PointDiskRow, PointRow, SessionRow
 from livebackup_receiver.model import SessionState
 
@@ -39,7 +40,8 @@ def _figures(db: Database, group: str) -> GroupFigures:
         name=group,
         committed=_count_sessions(db, group, SessionState.COMMITTED),
         aborted=_count_sessions(db, group, SessionState.ABORTED),
-        points=db.scalar(select(func.count()).select_from(PointRow).where(PointRow.group == group)) or 0,
+        points=db.scalar(select(func.count()).select_from(PointRow).where(PointRow.group == group, KEPT))
+        or 0,
         stored_bytes=stored or 0,
         sent_bytes=sent or 0,
     )

@@ -33,7 +33,8 @@ def list_groups(db: Database) -> list[Group]:
 
 
 def _group(db: Database, name: str) -> Group:
-    point = db.scalar(select(PointRow).where(PointRow.group == name).order_by(PointRow.id.desc()).limit(1))
+    kept = select(PointRow).where(PointRow.group == name, PointRow.dropped_at.is_(None))
+    point = db.scalar(kept.order_by(PointRow.id.desc()).limit(1))
     session = db.scalar(
         select(SessionRow).where(SessionRow.group == name).order_by(SessionRow.id.desc()).limit(1)
     )

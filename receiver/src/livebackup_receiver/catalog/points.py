@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import Select, func, insert, select
 from sqlalchemy.orm import Session as Database
 
 from livebackup_receiver.catalog.groups import ensure_group, require_group
@@ -15,6 +17,7 @@ from livebackup_receiver.catalog.schema import PointDiskRow, PointRow, PointVmRo
 from livebackup_receiver.errors import DiskUnknown, PointUnknown, VmUnknown
 from livebackup_receiver.model import Consistency, Level, Point, PointDisk, PointVm
 
+KEPT = PointRow.dropped_at.is_(None)
 # SQLite takes so many parameters in any version.
 VMS_AT_ONCE = 500
 
@@ -29,7 +32,7 @@ class DiskPoint:
     virtual_size: int
     parent: str | None
     layer: str
-    digest: str
+    dropped: bool = False
 
 
 def add_point(db: Database, point: Point) -> None:
@@ -46,13 +49,14 @@ def add_point(db: Database, point: Point) -> None:
 
 
 def has_point(db: Database, point_id: str) -> bool:
+    """Whether a point is committed; a dropped one was, too."""
     return db.get(PointRow, point_id) is not None
 
 
 def load_point(db: Database, point_id: str) -> Point:
     """:raise PointUnknown: the catalog does not have it"""
     row = db.get(PointRow, point_id)
-    if row is None:
+    if row is None or row.dropped_at is not None:
         raise PointUnknown(point_id)
     return _point(row)
 
@@ -65,7 +69,7 @@ def list_points(
     :raise GroupUnknown: no such group
     :raise VmUnknown: no point has such a VM
     """
-    query = select(PointRow).order_by(PointRow.id.desc()).limit(limit)
+    query = select(PointRow).where(KEPT).order_by(PointRow.id.desc()).limit(limit)
     if group is not None:
         require_group(db, group)
         query = query.where(PointRow.group == group)
@@ -77,7 +81,7 @@ def list_points(
 
 def require_vm(db: Database, vm: str) -> None:
     """:raise VmUnknown: no point has such a VM"""
-    if db.scalar(select(PointVmRow.vm).where(PointVmRow.vm == vm).limit(1)) is None:
+    if db.scalar(_joined(select(PointVmRow.vm)).where(PointVmRow.vm == vm, KEPT).limit(1)) is None:
         raise VmUnknown(vm)
 
 
@@ -91,20 +95,20 @@ def group_members(db: Database, group: str) -> dict[str, str]:
 
 
 def disk_points(db: Database, vm: str, disk: str) -> list[DiskPoint]:
-    """Every committed point of a disk, newest first."""
-    query = select(PointDiskRow).where(PointDiskRow.vm == vm, PointDiskRow.disk == disk)
-    return [_disk_point(row) for row in db.scalars(query.order_by(PointDiskRow.point_id.desc()))]
+    """Every committed point of a disk, newest first; the dropped ones too, whose layers are still there."""
+    query = _disks().where(PointDiskRow.vm == vm, PointDiskRow.disk == disk)
+    rows = db.execute(query.order_by(PointDiskRow.point_id.desc()))
+    return [_disk_point(row, dropped_at) for row, dropped_at in rows]
 
 
 def points_of_vms(db: Database, vms: Collection[str]) -> dict[tuple[str, str], list[DiskPoint]]:
-    """Every committed point of each disk of these VMs, newest first."""
+    """Every committed point of each disk of these VMs, newest first, with the dropped ones."""
     found: dict[tuple[str, str], list[DiskPoint]] = {}
     names = sorted(vms)
     for start in range(0, len(names), VMS_AT_ONCE):
         some = PointDiskRow.vm.in_(names[start : start + VMS_AT_ONCE])
-        query = select(PointDiskRow).where(some).order_by(PointDiskRow.point_id.desc())
-        for row in db.scalars(query):
-            found.setdefault((row.vm, row.disk), []).append(_disk_point(row))
+        for row, dropped_at in db.execute(_disks().where(some).order_by(PointDiskRow.point_id.desc())):
+            found.setdefault((row.vm, row.disk), []).append(_disk_point(row, dropped_at))
     return found
 
 
@@ -113,14 +117,14 @@ def disk_chain(db: Database, *, point: str, vm: str, disk: str) -> list[DiskPoin
 
     :raise DiskUnknown: the point, or one its chain needs, does not have the disk
     """
+    known = {each.point: each for each in disk_points(db, vm, disk)}
     chain: list[DiskPoint] = []
     wanted: str | None = point
     while wanted is not None:
-        row = db.get(PointDiskRow, (wanted, vm, disk))
-        if row is None:
+        if wanted not in known or known[wanted] in chain:
             raise DiskUnknown(vm, disk, f"point {wanted}")
-        chain.append(_disk_point(row))
-        wanted = row.parent
+        chain.append(known[wanted])
+        wanted = known[wanted].parent
     return chain
 
 
@@ -139,6 +143,9 @@ def _point(row: PointRow) -> Point:
         committed_at=row.committed_at,
         vms=[_vm(vm) for vm in row.vms],
         missing=row.missing,
+        pin_reason=row.pin_reason,
+        pin_until=row.pin_until,
+        locked_until=row.locked_until,
     )
 
 
@@ -157,7 +164,16 @@ def _disk(row: PointDiskRow) -> PointDisk:
     return PointDisk(level=Level(row.level), **fields)
 
 
-def _disk_point(row: PointDiskRow) -> DiskPoint:
+def _joined(query: Select[Any]) -> Select[Any]:
+    return query.join(PointRow, PointRow.id == PointVmRow.point_id)
+
+
+def _disks() -> Select[Any]:
+    columns: tuple[Any, ...] = (PointDiskRow, PointRow.dropped_at)
+    return select(*columns).join(PointRow, PointRow.id == PointDiskRow.point_id)
+
+
+def _disk_point(row: PointDiskRow, dropped_at: datetime | None) -> DiskPoint:
     return DiskPoint(
         point=row.point_id,
         vm=row.vm,
@@ -165,5 +181,5 @@ def _disk_point(row: PointDiskRow) -> DiskPoint:
         virtual_size=row.virtual_size,
         parent=row.parent,
         layer=row.layer,
-        digest=row.digest,
+        dropped=dropped_at is not None,
     )

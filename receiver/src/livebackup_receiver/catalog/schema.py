@@ -61,6 +61,8 @@ class Table(DeclarativeBase):
         datetime: UtcDateTime,
         int: BigInteger,
         list[str]: JSON,
+        list[list[int]]: JSON,
+        dict[str, Any]: JSON,
         list[MissingVm]: MissingVms,
     }
 
@@ -149,7 +151,7 @@ class TransitionRow(Table):
 
 
 class PointRow(Table):
-    """The commit record of a session."""
+    """The commit record of a session, as long as its point or a layer of it exists."""
 
     __tablename__ = "points"
 
@@ -160,6 +162,11 @@ class PointRow(Table):
     cut_at: Mapped[datetime]
     committed_at: Mapped[datetime]
     missing: Mapped[list[MissingVm]]
+    pin_reason: Mapped[str | None]
+    pin_until: Mapped[datetime | None]
+    locked_until: Mapped[datetime | None]
+    # Its layers may still be there, because kept points need their clusters.
+    dropped_at: Mapped[datetime | None] = mapped_column(index=True)
 
     vms: Mapped[list[PointVmRow]] = relationship(order_by="PointVmRow.vm", cascade="all, delete-orphan")
 
@@ -196,7 +203,31 @@ class PointDiskRow(Table):
     stored_bytes: Mapped[int]
     dirty_bytes: Mapped[int | None]
     sent_bytes: Mapped[int]
-    digest: Mapped[str]
+    root: Mapped[str | None]
+
+
+class PolicyRow(Table):
+    """The retention policy of a group, a VM or a disk; ``scope`` as in "group:nightly"."""
+
+    __tablename__ = "policies"
+
+    scope: Mapped[str] = mapped_column(String(220), primary_key=True)
+    policy: Mapped[dict[str, Any]]
+    changed_at: Mapped[datetime]
+
+
+class LayerCheckRow(Table):
+    """When a layer was last read back, and what was found; ``ranges`` are pairs of offset and length."""
+
+    __tablename__ = "layer_checks"
+
+    vm: Mapped[str] = mapped_column(String(100), primary_key=True)
+    disk: Mapped[str] = mapped_column(String(100), primary_key=True)
+    point_id: Mapped[str] = mapped_column(String(26), primary_key=True)
+    checked_at: Mapped[datetime]
+    result: Mapped[str]
+    problem: Mapped[str | None]
+    ranges: Mapped[list[list[int]]]
 
 
 class TokenRow(Table):

@@ -7,6 +7,7 @@ from __future__ import annotations
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session as Database
 
+from livebackup_receiver.catalog.points import KEPT
 from livebackup_receiver.catalog.schema import PointDiskRow, PointRow, PointVmRow
 from livebackup_receiver.model import Consistency, Model, Moment
 
@@ -27,7 +28,11 @@ class NewestOfVm(Model):
 def newest_of_each_vm(db: Database) -> list[NewestOfVm]:
     """Every VM that has a point, by name."""
     newest = (
-        select(PointVmRow.vm, func.max(PointVmRow.point_id).label("point")).group_by(PointVmRow.vm).subquery()
+        select(PointVmRow.vm, func.max(PointVmRow.point_id).label("point"))
+        .join(PointRow, PointRow.id == PointVmRow.point_id)
+        .where(KEPT)
+        .group_by(PointVmRow.vm)
+        .subquery()
     )
     disks = (
         select(func.count())

@@ -22,6 +22,7 @@ from livebackup_receiver.catalog.journal import Journal
 from livebackup_receiver.clock import now
 from livebackup_receiver.completion import complete_in_thread
 from livebackup_receiver.config import Config
+from livebackup_receiver.consolidation.turns import Turns
 from livebackup_receiver.coordinator import membership, prepare, transitions
 from livebackup_receiver.coordinator.receipt import receipt_of
 from livebackup_receiver.coordinator.seal import seal
@@ -56,6 +57,7 @@ class Stage:
     catalog: Catalog
     journal: Journal
     ports: PortRange
+    turns: Turns
 
 
 async def conduct(live: LiveSession, stage: Stage, watch: Watch) -> None:
@@ -78,6 +80,14 @@ async def _perform(live: LiveSession, stage: Stage, watch: Watch) -> None:
     with _reporting(live):
         await live.barrier(ParticipantState.JOINED, look=watch.look)
         faultpoints.reached("session.joined")
+    vms = {vm.vm for reports in live.reports.values() for vm in reports}
+    async with stage.turns.session(vms):
+        await _take_part(live, stage, watch)
+
+
+async def _take_part(live: LiveSession, stage: Stage, watch: Watch) -> None:
+    """From the plan to the commit; nobody else changes layers of the session's VMs meanwhile."""
+    with _reporting(live):
         await _plan(live, stage, watch)
         faultpoints.reached("session.planned")
     layers = prepare.new_layers(stage.store, live.record.id, live.record.disks)

@@ -36,12 +36,14 @@ class Ancestor:
 
     :param present: its layer is in the store
     :param undigested: why its digest tables cannot be compared with; None: they can
+    :param dropped: retention keeps it no longer, so nothing can lie on it, even while its layer is there
     """
 
     point: str
     virtual_size: int
     present: bool
     undigested: str | None = None
+    dropped: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,8 @@ def decide(
 def _without_bitmap(
     disk: DiskReport, ancestors: Sequence[Ancestor], comparison: Comparison, obstacle: str
 ) -> Decision:
-    head = max((each for each in ancestors if each.present), key=lambda each: each.point, default=None)
+    usable = [each for each in ancestors if each.present and not each.dropped]
+    head = max(usable, key=lambda each: each.point, default=None)
     if head is None or not (comparison.able or comparison.lacks):
         return Decision(Level.FULL, obstacle)
     if hindrance := _hindrance(disk, head, comparison):
@@ -183,7 +186,7 @@ def _check_disk(vm: str, disk: DiskReport) -> None:
 
 def _obstacle(disk: DiskReport, bitmap: BitmapReport, known: Mapping[str, Ancestor]) -> str | None:
     ancestor = known.get(bitmap.point)
-    if ancestor is None:
+    if ancestor is None or ancestor.dropped:
         return f"point {bitmap.point} no longer exists"
     if not bitmap.healthy:
         return FAULTS[bitmap.fault or BitmapFault.INCONSISTENT].format(point=bitmap.point)

@@ -41,9 +41,11 @@ def find_ancestors(catalog: Catalog, store: Store, reports: Reports) -> Ancestor
 
 def _ancestors(vm: VmReport, disk: DiskReport, points: Sequence[DiskPoint], store: Store) -> list[Ancestor]:
     if not disk.tracked:
-        return [Ancestor(each.point, each.virtual_size, present=False) for each in points]
+        return [
+            Ancestor(each.point, each.virtual_size, present=False, dropped=each.dropped) for each in points
+        ]
     found = [
-        Ancestor(each.point, each.virtual_size, (store.root / each.layer).exists(), undigested=None)
+        Ancestor(each.point, each.virtual_size, (store.root / each.layer).exists(), dropped=each.dropped)
         for each in points
     ]
     decision = decide(disk, found, Comparison(vm.can_resync, vm.resync_lacks))

@@ -19,8 +19,11 @@ from pathlib import Path
 from livebackup_receiver import faultpoints
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.sessions import list_sessions, save_session, uncommitted_ids
+from livebackup_receiver.consolidation.recovery import recover_merges
 from livebackup_receiver.coordinator import transitions
+from livebackup_receiver.decisions import recover_marks
 from livebackup_receiver.model import Session, SessionState
+from livebackup_receiver.policies import recover_policies
 from livebackup_receiver.storage_daemon.leftovers import sweep
 from livebackup_receiver.store import durable
 from livebackup_receiver.store.durable import TEMPORARY_SUFFIX
@@ -30,8 +33,10 @@ log = logging.getLogger(__name__)
 
 
 def recover(catalog: Catalog, store: Store, *, now: datetime) -> None:
-    """End what is left of storage daemons, abort the sessions found open, and remove the files of all that
-    are not committed.
+    """End what is left of storage daemons, abort the sessions found open, finish what was decided about
+    points and merged of layers, and remove the files of all that are not committed.
+
+    :raise ManifestInvalid: a decision about a point, or the policies, cannot be read
     """
     faultpoints.reached("receiver.recovering")
     sweep(store.run)
@@ -41,6 +46,9 @@ def recover(catalog: Catalog, store: Store, *, now: datetime) -> None:
             save_session(db, session)
             log.warning("session %s: %s", session.id, session.reason)
     faultpoints.reached("receiver.sessions-interrupted")
+    recover_marks(catalog, store)
+    recover_policies(catalog, store)
+    recover_merges(catalog, store)
     remove_leftovers(catalog, store, [disk.path for dummy, dummy, disk in store.disks()])
     faultpoints.reached("receiver.leftovers-removed")
 

@@ -217,7 +217,8 @@ class LiveSessions:
     def _judge_vm(self, vm: SeenVm, running: frozenset[str]) -> VmVerdict:
         with self._stage.catalog.read() as db:
             committed = {
-                disk.disk: {each.point for each in disk_points(db, vm.vm, disk.disk)} for disk in vm.disks
+                disk.disk: {each.point for each in disk_points(db, vm.vm, disk.disk) if not each.dropped}
+                for disk in vm.disks
             }
         verdicts = [
             judge_disk(each, committed=committed[each.disk], open_sessions=running) for each in vm.disks

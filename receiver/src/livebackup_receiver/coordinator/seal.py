@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From received data to durable layers, in the only safe order.
 
-Flush, close, fsync, check, digest, digest table, names of manifest and layer; the commit record comes after
+Flush, close, fsync, check, digest table, names of manifest and layer; the commit record comes after
 all of it. A layer under its final name without a commit record is removed by the abort, or at the next start.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,17 +17,21 @@ from pathlib import Path
 from livebackup_receiver import faultpoints
 from livebackup_receiver.completion import complete_in_thread
 from livebackup_receiver.coordinator.receipt import Receipt
+from livebackup_receiver.errors import DigestsInvalid, ManifestInvalid
 from livebackup_receiver.model import Transfer
 from livebackup_receiver.storage_daemon.intake import Intake
 from livebackup_receiver.store import durable
-from livebackup_receiver.store.digests import write_table
-from livebackup_receiver.store.integrity import check_layer, digest_file
+from livebackup_receiver.store.ancestry import ancestry
+from livebackup_receiver.store.digests import read_chain, root_of, write_table
+from livebackup_receiver.store.integrity import check_layer
 from livebackup_receiver.store.manifest import Manifest, write_manifest
 from livebackup_receiver.store.paths import DiskDirectory, Store
 from livebackup_receiver.store.structure import is_sound
 
-# Check and digest read whole layers; more at once would only make the disks seek. Of small ones the time goes
-# into waiting for fsync, which serves many at once.
+log = logging.getLogger(__name__)
+
+# Check and digests read whole layers; more at once would only make the disks seek. Of small ones the time
+# goes into waiting for fsync, which serves many at once.
 PARALLEL_LAYERS = 2
 PARALLEL_SMALL_LAYERS = 16
 SMALL_BYTES = 4 << 20
@@ -35,11 +40,11 @@ BLOCK = 512
 
 @dataclass(frozen=True)
 class SealedLayer:
-    """A layer that will not change any more; sizes in bytes, ``stored_bytes`` without its holes."""
+    """A layer that no session will change any more; sizes in bytes, ``stored_bytes`` without its holes."""
 
     size: int
     stored_bytes: int
-    digest: str
+    root: str | None
 
 
 async def seal(
@@ -93,7 +98,7 @@ def manifest_of(transfer: Transfer, layer: SealedLayer, receipt: Receipt, *, now
         stored_bytes=layer.stored_bytes,
         dirty_bytes=transfer.dirty_bytes,
         sent_bytes=transfer.sent_bytes,
-        digest=layer.digest,
+        root=layer.root,
         members=receipt.members,
         missing=list(receipt.missing),
     )
@@ -108,10 +113,10 @@ async def _seal_layer(
         if not await complete_in_thread(_sync_and_look, partial):
             await check_layer(partial)
         faultpoints.reached("session.layer-checked")
-        layer = _measure(partial, await digest_file(partial))
         # the layer's own new name, the last, brings all names of its directory to the disk
         table = directory.digests(receipt.session)
         await complete_in_thread(write_table, partial, table, sync_name=False)
+        layer = await complete_in_thread(_measure, partial, table, transfer.parent)
         manifest = manifest_of(transfer, layer, receipt, now=now)
         await complete_in_thread(_name, manifest, directory, partial)
     return manifest
@@ -131,6 +136,18 @@ def _name(manifest: Manifest, directory: DiskDirectory, partial: Path) -> None:
     faultpoints.reached("session.layer-renamed")
 
 
-def _measure(path: Path, digest: str) -> SealedLayer:
-    status = path.stat()
-    return SealedLayer(size=status.st_size, stored_bytes=status.st_blocks * BLOCK, digest=digest)
+def _measure(partial: Path, table: Path, parent: str | None) -> SealedLayer:
+    status = partial.stat()
+    root = _root(table, parent)
+    return SealedLayer(size=status.st_size, stored_bytes=status.st_blocks * BLOCK, root=root)
+
+
+def _root(table: Path, parent: str | None) -> str | None:
+    """The digest of the whole disk; None if a table below is missing, which a scrub will tell of."""
+    directory = DiskDirectory(table.parent)
+    try:
+        below = [directory.digests(point) for point in ancestry(directory, parent)] if parent else []
+        return root_of(read_chain([*below, table]))
+    except (ManifestInvalid, DigestsInvalid) as error:
+        log.warning("%s: no digest of the whole disk: %s", table, error.cause)
+        return None

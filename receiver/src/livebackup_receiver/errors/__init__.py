@@ -18,6 +18,7 @@ ReceiverError                      500  exit 1
 |  |- DiskUnknown
 |  |- ExportUnknown
 |  |- NoResync
+|  |- PolicyUnknown
 |  |- TokenUnknown
 |  `- RouteUnknown
 |- StoreBusy                       503  exit 3
@@ -28,6 +29,9 @@ ReceiverError                      500  exit 1
 |  |- StepUnexpected
 |  |- TransitionRefused
 |  |- TokenExists
+|  |- LayerInUse
+|  |- PointKept
+|  |- LockShortened
 |  |- TargetExists
 |  `- TargetInUse
 |- Refused                         422  exit 7
@@ -37,6 +41,8 @@ ReceiverError                      500  exit 1
 |  |- NoVms
 |  |- NoTrackedDisk
 |  |- FormatUnsupported
+|  |- RetentionInvalid
+|  |- DatePassed
 |  `- TargetUnwritable
 |- StoreFull                       507  exit 8
 |- StoreFailed                     500  exit 8
@@ -46,6 +52,7 @@ ReceiverError                      500  exit 1
 |- StorageDaemonFailed             500  exit 9
 |  `- NoPortFree                   503
 |- LayerDamaged                    500  exit 10
+|- LayerUnsupported                500  exit 10
 |- ManifestInvalid                 500  exit 10
 |- DigestsInvalid                  500  exit 10
 `- SessionAborted                  409  exit 11
@@ -97,6 +104,9 @@ from livebackup_receiver.errors.base import (
 from livebackup_receiver.errors.conflicts import (
     Conflict,
     GroupBusy,
+    LayerInUse,
+    LockShortened,
+    PointKept,
     SessionCommitted,
     StepUnexpected,
     TargetExists,
@@ -107,12 +117,14 @@ from livebackup_receiver.errors.conflicts import (
 )
 from livebackup_receiver.errors.refusals import (
     BodyInvalid,
+    DatePassed,
     FormatUnsupported,
     HostUnknown,
     NameInvalid,
     NoTrackedDisk,
     NoVms,
     Refused,
+    RetentionInvalid,
     TargetUnwritable,
 )
 from livebackup_receiver.errors.unknown import (
@@ -121,6 +133,7 @@ from livebackup_receiver.errors.unknown import (
     GroupUnknown,
     NoResync,
     PointUnknown,
+    PolicyUnknown,
     RouteUnknown,
     SessionUnknown,
     TokenUnknown,
@@ -132,6 +145,7 @@ from livebackup_receiver.errors.work import (
     CommandTimedOut,
     DigestsInvalid,
     LayerDamaged,
+    LayerUnsupported,
     ManifestInvalid,
     NoPortFree,
     StorageDaemonFailed,
@@ -148,6 +162,7 @@ __all__ = [
     "CommandTimedOut",
     "ConfigInvalid",
     "Conflict",
+    "DatePassed",
     "DigestsInvalid",
     "DiskUnknown",
     "ExportUnknown",
@@ -157,6 +172,9 @@ __all__ = [
     "HostUnknown",
     "JoinTimedOut",
     "LayerDamaged",
+    "LayerInUse",
+    "LayerUnsupported",
+    "LockShortened",
     "ManifestInvalid",
     "NameInvalid",
     "NoPortFree",
@@ -168,11 +186,14 @@ __all__ = [
     "NotRunning",
     "ParticipantFailed",
     "ParticipantSilent",
+    "PointKept",
     "PointUnknown",
+    "PolicyUnknown",
     "ReceiverError",
     "Refused",
     "RequestRefused",
     "RequiredVmMissing",
+    "RetentionInvalid",
     "RoleDenied",
     "RouteUnknown",
     "SessionAborted",

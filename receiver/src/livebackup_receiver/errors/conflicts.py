@@ -88,3 +88,35 @@ class TargetInUse(Conflict):
     code = "target-in-use"
     cause_template = "the file {e.path} is in use by a VM or another process"
     remedy_template = "stop what uses it, or restore into another directory"
+
+
+@dataclass(eq=False)
+class LayerInUse(Conflict):
+    """A restore or an export reads what would be changed."""
+
+    path: str
+    code = "layer-in-use"
+    cause_template = "{e.path} is being read"
+    remedy_template = "nothing needs to be done; it is tried again later"
+
+
+@dataclass(eq=False)
+class PointKept(Conflict):
+    """A point that may not be dropped."""
+
+    point: str
+    why: str
+    code = "point-kept"
+    cause_template = "point {e.point} cannot be dropped: it is {e.why}"
+    remedy_template = "wait, or take the pin away; a lock cannot be taken away before its date"
+
+
+@dataclass(eq=False)
+class LockShortened(Conflict):
+    """A lock can be made longer only."""
+
+    point: str
+    until: str
+    code = "lock-shortened"
+    cause_template = "point {e.point} is locked until {e.until}, and a lock cannot be made shorter"
+    remedy_template = "give a later date, or leave it as it is"

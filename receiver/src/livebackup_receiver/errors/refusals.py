@@ -72,6 +72,28 @@ class FormatUnsupported(Refused):
 
 
 @dataclass(eq=False)
+class RetentionInvalid(Refused):
+    """A scope, policy, schedule or date that cannot be meant."""
+
+    problem: str
+    hint: str
+    code = "retention-invalid"
+    cause_template = "{e.problem}"
+    remedy_template = "{e.hint}"
+
+
+@dataclass(eq=False)
+class DatePassed(Refused):
+    """A pin or lock that would be over before it begins."""
+
+    what: str
+    until: str
+    code = "date-passed"
+    cause_template = "a {e.what} cannot end at {e.until}, which is not in the future"
+    remedy_template = "give a later date"
+
+
+@dataclass(eq=False)
 class TargetUnwritable(Refused):
     """The directory of a restore cannot be made or written."""
 

@@ -83,6 +83,14 @@ class ExportUnknown(Unknown):
 
 
 @dataclass(eq=False)
+class PolicyUnknown(Unknown):
+    scope: str
+    code = "policy-unknown"
+    cause_template = "there is no policy for {e.scope}"
+    remedy_template = "list them with `livebackup-receiver retention policies` or GET /api/v1/policies"
+
+
+@dataclass(eq=False)
 class TokenUnknown(Unknown):
     token: str
     code = "token-unknown"

@@ -108,6 +108,18 @@ class LayerDamaged(ReceiverError):
 
 
 @dataclass(eq=False)
+class LayerUnsupported(ReceiverError):
+    """A layer is sound, perhaps, but of a kind that cannot be merged or read here."""
+
+    path: str
+    problem: str
+    code = "layer-unsupported"
+    exit_code = 10
+    cause_template = "the layer {e.path} is of a kind that is not understood here: {e.problem}"
+    remedy_template = "qemu-img reads it; nothing was changed"
+
+
+@dataclass(eq=False)
 class ManifestInvalid(ReceiverError):
     path: str
     problem: str

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -51,6 +51,7 @@ WORTH_THREADS = 64
 
 _HEADER = struct.Struct("<8sIIQQ")
 _FRAME = struct.Struct("<QI")
+_GROUP = struct.Struct("<Q")
 HEAD_BYTES = _HEADER.size + DIGEST_BYTES
 _DIGEST_OF_ZEROS = blake3(bytes(CLUSTER_BYTES)).digest()
 
@@ -77,20 +78,100 @@ def write_table(layer: Path, table: Path, *, sync_name: bool = True) -> None:
     :param sync_name: False: the caller brings the directory's names to the disk
     :raise LayerDamaged: the layer is not one of the receiver's
     """
-    with open_layer(layer) as image, durable.writing(table, sync_name=sync_name) as file:
+    with open_layer(layer) as image:
+        _write(
+            table,
+            image.virtual_size,
+            (clusters.index for clusters in image.own_clusters()),
+            (_digests(image, clusters) for clusters in image.own_clusters()),
+            sync_name=sync_name,
+        )
+
+
+def write_merged(tables: Sequence[Table], path: Path, *, parented: bool) -> None:
+    """Write the table of a layer that was merged from several, durably; no data is read.
+
+    :param tables: of the layers, bottom first
+    :param parented: the merged layer has a parent, so what is zero must be listed
+    """
+    _write(
+        path,
+        tables[-1].virtual_size,
+        (index for index, dummy in _merged(tables, parented=parented)),
+        (digests.tobytes() for dummy, digests in _merged(tables, parented=parented)),
+    )
+
+
+def _write(
+    path: Path,
+    virtual_size: int,
+    numbers: Iterable[NDArray[np.uint64]],
+    digests: Iterable[bytes],
+    *,
+    sync_name: bool = True,
+) -> None:
+    with durable.writing(path, sync_name=sync_name) as file:
         file.write(bytes(HEAD_BYTES))
         body = blake3(max_threads=blake3.AUTO)
         count = 0
-        for clusters in image.own_clusters():
-            count += len(clusters.index)
-            body.update(part := clusters.index.astype("<u8").tobytes())
+        for index in numbers:
+            count += len(index)
+            body.update(part := index.astype("<u8").tobytes())
             file.write(part)
-        for clusters in image.own_clusters():
-            body.update(part := _digests(image, clusters))
+        for part in digests:
+            body.update(part)
             file.write(part)
-        header = _HEADER.pack(MAGIC, VERSION, CLUSTER_BYTES, image.virtual_size, count)
+        header = _HEADER.pack(MAGIC, VERSION, CLUSTER_BYTES, virtual_size, count)
         file.seek(0)
         file.write(header + body.update(header).digest())
+
+
+def _merged(tables: Sequence[Table], *, parented: bool) -> Iterator[tuple[NDArray[np.uint64], Digests]]:
+    """What several tables say together, some clusters at a time; pure."""
+    clusters = tables[-1].clusters
+    for group in _groups(tables):
+        first = group * CLUSTERS_AT_ONCE
+        count = min(CLUSTERS_AT_ONCE, clusters - first)
+        if count <= 0:
+            return
+        listed = np.zeros(count, bool)
+        for table in tables:
+            listed[_listed(table, first, count) - np.uint64(first)] = True
+        digests = compose(tables, first, count)
+        if not parented:
+            listed &= digests.any(axis=1)
+        yield (np.flatnonzero(listed) + first).astype(np.uint64), digests[listed]
+
+
+def root_of(tables: Sequence[Table]) -> str:
+    """The digest of a disk's whole content, as ``blake3:<hex>``; pure.
+
+    It is blake3 of the disk's size and the size of a cluster (8 and 4 bytes), and then, for each group of
+    32768 clusters that is not all zeros, of the group's number (8 bytes) and of blake3 over the group's
+    digests, in which a cluster of zeros counts as 32 zero bytes. Numbers are little-endian.
+
+    :param tables: as ``read_chain`` gives them
+    """
+    top = tables[-1]
+    root = blake3(_FRAME.pack(top.virtual_size, CLUSTER_BYTES))
+    for group in _groups(tables):
+        first = group * CLUSTERS_AT_ONCE
+        count = min(CLUSTERS_AT_ONCE, top.clusters - first)
+        digests = compose(tables, first, count) if count > 0 else np.zeros((0, DIGEST_BYTES), np.uint8)
+        if digests.any():
+            root.update(_GROUP.pack(group) + blake3(digests.tobytes()).digest())
+    return f"blake3:{root.hexdigest()}"
+
+
+def _groups(tables: Sequence[Table]) -> list[int]:
+    """The groups of clusters that any of the tables lists, ascending."""
+    found = [np.unique(table.index // np.uint64(CLUSTERS_AT_ONCE)) for table in tables]
+    return [int(number) for number in np.unique(np.concatenate(found))]
+
+
+def _listed(table: Table, first: int, count: int) -> NDArray[np.uint64]:
+    start, end = np.searchsorted(table.index, [first, first + count])
+    return table.index[start:end]
 
 
 def _digests(image: Layer, clusters: Clusters) -> bytes:

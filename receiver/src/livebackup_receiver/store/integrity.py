@@ -1,15 +1,12 @@
 # SPDX-FileCopyrightText: The Livebackup authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a layer is whole: its structure by qemu-img, its bytes by a digest."""
+"""Whether the structure of a layer is whole, by qemu-img; its bytes are for ``store.verify``."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
-
-from blake3 import blake3
 
 from livebackup_receiver import subprocesses
 from livebackup_receiver.errors import LayerDamaged
@@ -34,20 +31,3 @@ async def check_layer(path: Path) -> int:
     if corrupt or done.returncode == CHECK_CORRUPT:
         raise LayerDamaged(str(path), f"qemu-img check finds {corrupt} errors")
     return int(report.get("leaks", 0))
-
-
-async def digest_file(path: Path) -> str:
-    """The digest of a file's bytes, as ``blake3:<hex>``."""
-    return await asyncio.to_thread(_digest, path)
-
-
-async def check_digest(path: Path, digest: str) -> None:
-    """:raise LayerDamaged: the file's bytes are not those the digest was made of"""
-    if await digest_file(path) != digest:
-        raise LayerDamaged(str(path), f"its bytes do not match {digest}")
-
-
-def _digest(path: Path) -> str:
-    hasher = blake3(max_threads=blake3.AUTO)
-    hasher.update_mmap(path)
-    return f"blake3:{hasher.hexdigest()}"

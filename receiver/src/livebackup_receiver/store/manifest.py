@@ -7,9 +7,9 @@ from __future__ import annotations
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from livebackup_receiver.errors import ManifestInvalid
 from livebackup_receiver.model import Consistency, Level, MissingVm, Model, Moment, Point, PointDisk, PointVm
@@ -27,9 +27,13 @@ class Member(Model):
 
 
 class Manifest(Model):
-    """What one layer is; sizes in bytes, ``digest`` is of the layer file of ``layer_size`` bytes."""
+    """What one layer is; sizes in bytes, ``layer_size`` is that of its file.
 
-    format_version: Literal[1] = 1
+    ``root`` is the digest of the disk's whole content at this point (``store.digests.root_of``); null where
+    it could not be made. Merging changes ``parent`` and the sizes of the file, and nothing else.
+    """
+
+    format_version: Literal[2] = 2
     point: str
     group: str
     vm: str
@@ -48,9 +52,18 @@ class Manifest(Model):
     stored_bytes: int
     dirty_bytes: int | None
     sent_bytes: int
-    digest: str
+    root: str | None
     members: list[Member]
     missing: list[MissingVm] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_first_version(cls, fields: Any) -> Any:
+        """Version 1 had a digest of the file, which merging would have made wrong, and no root."""
+        if isinstance(fields, dict) and fields.get("format_version") == 1:
+            kept = {name: value for name, value in fields.items() if name != "digest"}
+            return kept | {"format_version": 2, "root": None}
+        return fields
 
 
 def write_manifest(path: Path, manifest: Manifest, *, sync_name: bool = True) -> None:
@@ -119,5 +132,5 @@ def _disk(manifest: Manifest, store: Store) -> PointDisk:
         stored_bytes=manifest.stored_bytes,
         dirty_bytes=manifest.dirty_bytes,
         sent_bytes=manifest.sent_bytes,
-        digest=manifest.digest,
+        root=manifest.root,
     )

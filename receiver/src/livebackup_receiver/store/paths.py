@@ -21,6 +21,7 @@ LAYER_SUFFIX = ".qcow2"
 MANIFEST_SUFFIX = ".json"
 DIGESTS_SUFFIX = ".digests"
 PARTIAL_SUFFIX = ".partial"
+INTENT_SUFFIX = ".merging"
 
 
 def check_name(kind: str, name: str) -> str:
@@ -61,6 +62,14 @@ class DiskDirectory:
     def digests(self, point: str) -> Path:
         return self.path / (check_point(point) + DIGESTS_SUFFIX)
 
+    def intent(self, point: str) -> Path:
+        """What is being merged into this point's layer; there only while that goes on."""
+        return self.path / (check_point(point) + INTENT_SUFFIX)
+
+    def intents(self) -> list[Path]:
+        """Every intent in the directory."""
+        return sorted(path for path in self.path.glob(f"*{INTENT_SUFFIX}") if POINT.fullmatch(path.stem))
+
     def files_of(self, point: str) -> tuple[Path, ...]:
         """Every file that a session may have made for this point, whether or not it exists."""
         return self.partial(point), self.layer(point), self.manifest(point), self.digests(point)
@@ -80,6 +89,20 @@ class Store:
     def run(self) -> Path:
         """Where storage daemons have their private directories, with keys in them; empty at rest."""
         return self.root / "run"
+
+    @property
+    def points(self) -> Path:
+        """Where decisions about points are kept; see ``store.marks``."""
+        return self.root / "points"
+
+    @property
+    def policies(self) -> Path:
+        """What is to be kept; see ``store.policies``."""
+        return self.root / "policies.json"
+
+    def mark(self, point: str) -> Path:
+        """:raise NameInvalid: it is no point's id"""
+        return self.points / (check_point(point) + MANIFEST_SUFFIX)
 
     def disk(self, vm: str, disk: str) -> DiskDirectory:
         """:raise NameInvalid: a name is not safe as a directory"""

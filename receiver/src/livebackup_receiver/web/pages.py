@@ -25,7 +25,7 @@ from livebackup_receiver.web.logins import COOKIE, LIFETIME_S
 from livebackup_receiver.web.overview import SECTIONS, Facts
 from livebackup_receiver.web.signals import signal_of
 
-READERS = (Role.READ, Role.RESTORE)
+READERS = (Role.READ, Role.RESTORE, Role.MANAGE)
 PING_S = 15
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)

@@ -1,0 +1,195 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Puts folded layers into one file: data in the order of its source, then tables.
+
+In the order of the source, extents stay as long as they were, so that sharing them takes few calls; the
+order of the disk would cut them into single clusters.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from io import FileIO
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from livebackup_receiver.chain import layout
+from livebackup_receiver.chain.copying import BLOCK, Copier
+from livebackup_receiver.chain.fold import Folded
+from livebackup_receiver.chain.holes import begin_writing
+from livebackup_receiver.chain.image import COMPRESSED, COPIED, OFFSET, ZERO, Image, Numbers
+from livebackup_receiver.errors import LayerUnsupported
+
+WRITE_BACK_BYTES = 32 << 20
+
+
+@dataclass
+class Assembly:
+    """A file that is being made of layers.
+
+    :param layers: bottom first
+    :param file: written from ``place`` on
+    :param backing: the name of the parent's file, if it has one
+    :param keep: the layer that ``file`` itself is, whose clusters stay where they are
+    """
+
+    layers: Sequence[Image]
+    file: FileIO
+    copier: Copier
+    backing: str | None
+    place: int
+    keep: int | None = None
+    l1: Numbers = field(init=False)
+    references: layout.References = field(init=False)
+    compression: int | None = None
+    written_back: int = 0
+
+    def __post_init__(self) -> None:
+        top = self.layers[-1]
+        self.l1 = np.zeros(top.tables, np.uint64)
+        self.references = layout.References(top.cluster_bits)
+        self.written_back = self.place
+
+    @property
+    def _step(self) -> int:
+        return self.layers[-1].cluster_bytes
+
+    def add(self, folded: Folded) -> None:
+        """Put some tables' clusters, then the tables themselves, into the file.
+
+        :raise LayerUnsupported: something that cannot be put together without decoding it
+        """
+        entries = np.zeros(len(folded.entries), np.uint64)
+        if self.backing:
+            entries[folded.zero] = ZERO
+        stays = folded.data & (folded.source == self.keep) if self.keep is not None else None
+        if stays is not None:
+            entries[stays] = folded.entries[stays] & OFFSET | COPIED
+            self.references.add(entries[stays] & OFFSET)
+        moves = np.flatnonzero(folded.data if stays is None else folded.data & ~stays)
+        entries[moves] = self._place_data(folded, moves)
+        compressed = np.flatnonzero(folded.compressed)
+        if len(compressed):
+            entries[compressed] = self._place_compressed(folded, compressed)
+        self._clear_past_ends(folded, entries)
+        self._add_tables(folded, entries.reshape(-1, folded.entries_per_table))
+        self._write_back()
+
+    def finish(self) -> layout.Plan:
+        """Write the L1 table and the reference counts; what the header must say, when all is on the disk."""
+        top = self.layers[-1]
+        plan = layout.Plan(top.virtual_size, top.cluster_bits, self.backing, self.compression or 0)
+        l1_offset = self.place
+        self.place += max(1, -(-self.l1.nbytes // self._step)) * self._step
+        tail = layout.tail(plan, self.l1, self.references, l1_offset=l1_offset, place=self.place)
+        for piece in tail.pieces:
+            self.copier.write(self.file.fileno(), piece.content, piece.place)
+        # Never shorter: what was there, and is not pointed at any more, may still be read by somebody.
+        os.truncate(self.file.fileno(), max(tail.end, os.fstat(self.file.fileno()).st_size))
+        return tail.plan
+
+    def _place_data(self, folded: Folded, chosen: NDArray[np.int64]) -> Numbers:
+        host, source = folded.entries[chosen] & OFFSET, folded.source[chosen]
+        order = np.lexsort((host, source))
+        host, source = host[order], source[order]
+        for start, end in _runs(host, source, self._step):
+            layer = self.layers[int(source[start])]
+            offset, length = int(host[start]), (end - start) * self._step
+            self._copy(layer, offset, self.place + start * self._step, min(length, layer.size - offset))
+        places = np.empty(len(chosen), np.uint64)
+        places[order] = np.uint64(self.place) + np.arange(len(chosen), dtype=np.uint64) * np.uint64(
+            self._step
+        )
+        self.references.add(places)
+        self.place += len(chosen) * self._step
+        return places | COPIED
+
+    def _place_compressed(self, folded: Folded, chosen: NDArray[np.int64]) -> Numbers:
+        """Compressed clusters go byte for byte, in pieces that begin and end at blocks."""
+        placed = np.empty(len(chosen), np.uint64)
+        for number in np.unique(folded.source[chosen]).tolist():
+            layer, mine = self.layers[number], np.flatnonzero(folded.source[chosen] == number)
+            self._require_compression(layer)
+            placed[mine] = self._place_extents(layer, folded.entries[chosen[mine]])
+        self.place = -(-self.place // self._step) * self._step
+        return placed
+
+    def _place_extents(self, layer: Image, entries: Numbers) -> Numbers:
+        start, end = layer.compressed_extents(entries)
+        block = np.uint64(BLOCK)
+        first, last = start // block * block, (end + block - np.uint64(1)) // block * block
+        order = np.argsort(first, kind="stable")
+        # the furthest end so far: extents may lie within each other's blocks
+        reach = np.maximum.accumulate(last[order])
+        begins = np.concatenate(([0], np.flatnonzero(first[order][1:] > reach[:-1]) + 1))
+        run = np.zeros(len(order), np.int64)
+        run[begins[1:]] = 1
+        run = np.cumsum(run)
+        lengths = reach[np.append(begins[1:], len(order)) - 1] - first[order][begins]
+        places = np.uint64(self.place) + np.concatenate(([0], np.cumsum(lengths)[:-1])).astype(np.uint64)
+        for offset, place, length in zip(
+            first[order][begins].tolist(), places.tolist(), lengths.tolist(), strict=True
+        ):
+            self._copy(layer, offset, place, min(length, layer.size - offset))
+        self.place += int(lengths.sum())
+        moved = np.empty(len(entries), np.uint64)
+        moved[order] = start[order] - first[order][begins][run] + places[run]
+        self.references.add_extents(moved, moved + (end - start))
+        shift = np.uint64(62 - (layer.cluster_bits - 8))
+        return entries & ~((np.uint64(1) << shift) - np.uint64(1)) | moved
+
+    def _require_compression(self, layer: Image) -> None:
+        if self.compression not in (None, layer.compression):
+            raise LayerUnsupported(str(layer.path), "its clusters are compressed in another way")
+        self.compression = layer.compression
+
+    def _clear_past_ends(self, folded: Folded, entries: Numbers) -> None:
+        """The last cluster of a layer that is shorter than the disk is zeros past that layer's end."""
+        for number, layer in enumerate(self.layers[:-1]):
+            valid = layer.virtual_size % layer.cluster_bytes
+            if not valid or layer.virtual_size >= self.layers[-1].virtual_size:
+                continue
+            at = np.flatnonzero(
+                (folded.index == layer.clusters - 1) & (folded.source == number) & folded.held
+            )
+            for entry in entries[at].tolist():
+                if entry & int(COMPRESSED):
+                    raise LayerUnsupported(str(layer.path), "its last cluster is compressed and cut short")
+                if entry & int(OFFSET):
+                    place = (entry & int(OFFSET)) + valid
+                    self.copier.write(self.file.fileno(), bytes(layer.cluster_bytes - valid), place)
+
+    def _add_tables(self, folded: Folded, tables: Numbers) -> None:
+        used = tables.any(axis=1)
+        old = self.layers[self.keep].l2(folded.slots) if self.keep is not None else None
+        if old is not None and self.keep is not None:
+            same = used & (tables == old).all(axis=1)
+            self.l1[folded.slots[same]] = self.layers[self.keep].l1[folded.slots[same]]
+            used &= ~same
+        rows = np.flatnonzero(used)
+        steps = np.arange(len(rows), dtype=np.uint64) * np.uint64(self._step)
+        self.l1[folded.slots[rows]] = np.uint64(self.place) + steps
+        for piece in layout.table_pieces(tables[rows], self.place):
+            self.copier.write(self.file.fileno(), piece.content, piece.place)
+        self.place += len(rows) * self._step
+
+    def _copy(self, layer: Image, offset: int, place: int, length: int) -> None:
+        self.copier.copy(layer.descriptor, offset, self.file.fileno(), place, length)
+
+    def _write_back(self) -> None:
+        if self.place - self.written_back >= WRITE_BACK_BYTES:
+            begin_writing(self.file.fileno(), self.written_back, self.place - self.written_back)
+            self.written_back = self.place
+
+
+def _runs(host: Numbers, source: NDArray[np.uint16], step: int) -> Iterator[tuple[int, int]]:
+    """Where runs of clusters that follow each other in one layer begin and end."""
+    if not len(host):
+        return
+    apart = (np.diff(host) != np.uint64(step)) | (source[1:] != source[:-1])
+    edges = [0, *(np.flatnonzero(apart) + 1).tolist(), len(host)]
+    yield from pairwise(edges)

@@ -1,0 +1,108 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How extents get from one file to another: shared if the file system can, else copied by the kernel."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# linux/fs.h
+FICLONERANGE = 0x4020940D
+_RANGE = struct.Struct("qQQQ")
+# sync_file_range(2) and fallocate(2)
+BLOCK = 4096
+COPY_BYTES = 8 << 20
+BUFFER_BYTES = 1 << 20
+REFUSED = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS)
+
+Pace = Callable[[int], None]
+"""Told the bytes before they are copied; may wait, or raise to give way."""
+
+
+def at_once(count: int) -> None:
+    """The pace of whom nobody waits for."""
+
+
+@dataclass
+class Copier:
+    """Copies extents and counts what that moved; belongs to one thread.
+
+    :param share: whether to ask for shared extents (reflink) first
+    """
+
+    share: bool
+    pace: Pace = at_once
+    copied_bytes: int = 0
+    shared_bytes: int = 0
+    _buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(BUFFER_BYTES)), repr=False)
+
+    def copy(self, source: int, offset: int, target: int, place: int, length: int) -> None:
+        """Bring an extent to a place in another file; what is past the end of the source is left out.
+
+        :param source: the descriptor that is read
+        :param target: the descriptor that is written
+        :raise OSError: it cannot be read or written
+        """
+        if self.share and self._shared(source, offset, target, place, length):
+            return
+        while length > 0:
+            step = min(length, COPY_BYTES)
+            self.pace(step)
+            done = self._copy(source, offset, target, place, step)
+            if not done:
+                return
+            self.copied_bytes += done
+            offset, place, length = offset + done, place + done, length - done
+
+    def write(self, target: int, content: bytes, place: int) -> None:
+        """Write bytes that come from no extent of their own."""
+        self.copied_bytes += os.pwrite(target, content, place)
+
+    def _shared(self, source: int, offset: int, target: int, place: int, length: int) -> bool:
+        if offset % BLOCK or place % BLOCK or length % BLOCK:
+            return False
+        try:
+            fcntl.ioctl(target, FICLONERANGE, _RANGE.pack(source, offset, length, place))
+        except OSError as error:
+            # A source that ends within the extent is refused with EINVAL, as is what is not aligned.
+            if error.errno not in REFUSED:
+                raise
+            return False
+        self.shared_bytes += length
+        return True
+
+    def _copy(self, source: int, offset: int, target: int, place: int, length: int) -> int:
+        try:
+            return os.copy_file_range(source, target, length, offset, place)
+        except OSError as error:
+            if error.errno not in REFUSED:
+                raise
+        done = os.preadv(source, [self._buffer[:length]], offset)
+        return os.pwrite(target, self._buffer[:done], place) if done else 0
+
+
+def shares(directory: Path) -> bool:
+    """Whether files in this directory can share extents.
+
+    :raise OSError: nothing can be written there
+    """
+    with (
+        tempfile.TemporaryFile(dir=directory) as source,
+        tempfile.TemporaryFile(dir=directory) as target,
+    ):
+        source.write(bytes([1]) * BLOCK)
+        source.flush()
+        try:
+            fcntl.ioctl(target, FICLONERANGE, _RANGE.pack(source.fileno(), 0, BLOCK, 0))
+        except OSError as error:
+            if error.errno not in REFUSED:
+                raise
+            return False
+    return True

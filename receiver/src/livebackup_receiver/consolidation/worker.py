@@ -1,0 +1,208 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Goes through the disks whose layers can be consolidated, one at a time, behind everybody else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence, Set
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from livebackup_receiver.catalog.chains import layers_of_disks
+from livebackup_receiver.catalog.engine import Catalog
+from livebackup_receiver.chain.copying import Copier, shares
+from livebackup_receiver.chain.copying import Pace as AnyPace
+from livebackup_receiver.chain.holes import punches
+from livebackup_receiver.completion import complete_in_thread
+from livebackup_receiver.config import Config
+from livebackup_receiver.consolidation.act import Disk, carry_out
+from livebackup_receiver.consolidation.fallback import merge_by_qemu
+from livebackup_receiver.consolidation.plan import (
+    Abilities,
+    Action,
+    LayerFacts,
+    Merge,
+    Punch,
+    next_actions,
+)
+from livebackup_receiver.consolidation.recovery import settle
+from livebackup_receiver.consolidation.turns import GiveWay, Pace, Turns
+from livebackup_receiver.coordinator.attendance import STANDING_STILL
+from livebackup_receiver.errors import LayerInUse, LayerUnsupported, ReceiverError
+from livebackup_receiver.model import Session
+from livebackup_receiver.store.paths import Store
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 300.0
+POSTPONE_S = 5.0
+SHARE_WHILE_SESSIONS_RUN = 0.1
+
+
+def abilities_of(root: Path) -> Abilities:
+    """What the file system of a store can do.
+
+    :raise OSError: nothing can be written there
+    """
+    return Abilities(shares=shares(root), punches=punches(root))
+
+
+@dataclass
+class Consolidation:
+    """Consolidates disks in this thread; remembers what was punched, which the layers do not tell."""
+
+    store: Store
+    catalog: Catalog
+    abilities: Abilities
+    max_depth: int
+    moved_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        self._punched: dict[tuple[str, str], set[Punch]] = {}
+
+    def waiting(self) -> list[Disk]:
+        """The disks that something can be done for, as far as the catalog tells."""
+        with self.catalog.read() as db:
+            found = layers_of_disks(db)
+        return [
+            Disk(vm, disk, self.store, self.catalog)
+            for (vm, disk), layers in found.items()
+            if self._actions(vm, disk, layers)
+        ]
+
+    def consolidate(self, disk: Disk, pace: AnyPace) -> None:
+        """Do everything that can be done for a disk now; what is in use is left for the next time.
+
+        :raise GiveWay: as ``pace`` raises it; nothing is lost
+        :raise ReceiverError: a layer is damaged, in use, or of another kind
+        :raise OSError: the file system refuses
+        """
+        if not settle(disk):
+            return
+        busy: set[Punch] = set()
+        while actions := self._actions(disk.vm, disk.disk, self._layers(disk), busy):
+            for action in actions:
+                try:
+                    self._carry_out(action, disk, pace)
+                except LayerInUse:
+                    if not isinstance(action, Punch):
+                        raise
+                    busy.add(action)
+        if busy:
+            raise LayerInUse(str(disk.directory.layer(min(each.point for each in busy))))
+
+    def _layers(self, disk: Disk) -> list[LayerFacts]:
+        with self.catalog.read() as db:
+            found = layers_of_disks(db, vm=disk.vm, disk=disk.disk)
+        return found.get((disk.vm, disk.disk), [])
+
+    def _actions(
+        self, vm: str, disk: str, layers: Sequence[LayerFacts], busy: Set[Punch] = frozenset()
+    ) -> list[Action]:
+        punched = self._punched.get((vm, disk), set()) | busy
+        return next_actions(layers, self.abilities, max_depth=self.max_depth, punched=punched)
+
+    def _carry_out(self, action: Action, disk: Disk, pace: AnyPace) -> None:
+        copier = Copier(share=self.abilities.shares, pace=pace)
+        try:
+            carry_out(action, disk, copier)
+        except LayerUnsupported as error:
+            if not isinstance(action, Merge):
+                raise
+            log.info("%s; merging it by qemu-img instead", error.cause)
+            merge_by_qemu(action, disk)
+        finally:
+            self.moved_bytes += copier.copied_bytes
+        if isinstance(action, Punch):
+            self._punched.setdefault((disk.vm, disk.disk), set()).add(action)
+
+
+class Consolidator:
+    """Runs a ``Consolidation`` in the background of a receiver; belongs to one event loop."""
+
+    def __init__(
+        self,
+        consolidation: Consolidation,
+        turns: Turns,
+        config: Config,
+        open_sessions: Callable[[], Sequence[Session]],
+    ) -> None:
+        self._consolidation = consolidation
+        self._turns = turns
+        self._config = config
+        self._open_sessions = open_sessions
+        self._wanted = asyncio.Event()
+        self._postponed: set[tuple[str, str]] = set()
+        self._share = 1.0
+
+    def wake(self) -> None:
+        """Look for work soon; points were dropped, or a session has ended."""
+        self._wanted.set()
+
+    async def repeat(self) -> None:
+        """Consolidate for ever."""
+        while True:
+            self._wanted.clear()
+            try:
+                await self._pass()
+            except Exception:
+                log.exception("consolidation failed; it is tried again later")
+            wait = POSTPONE_S if self._postponed else IDLE_S
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._wanted.wait()
+
+    async def _pass(self) -> None:
+        self._postponed = set()
+        for disk in await asyncio.to_thread(self._consolidation.waiting):
+            if self._turns.is_free(disk.vm):
+                await self._consolidate(disk)
+            else:
+                self._postponed.add((disk.vm, disk.disk))
+
+    async def _consolidate(self, disk: Disk) -> None:
+        pace = Pace(self._config.consolidation_bytes_per_s, self._current_share)
+        async with self._turns.work(disk.vm, pace):
+            watch = asyncio.create_task(self._watch())
+            try:
+                await complete_in_thread(self._consolidation.consolidate, disk, pace)
+            except (GiveWay, LayerInUse):
+                self._postponed.add((disk.vm, disk.disk))
+            except (ReceiverError, OSError) as error:
+                log.error("layers of disk %s of VM %s are left as they are: %s", disk.disk, disk.vm, error)
+            finally:
+                watch.cancel()
+
+    def _current_share(self) -> float:
+        """What part of its speed a thread may use; kept by the loop, because threads must not look there."""
+        return self._share
+
+    async def _watch(self) -> None:
+        while True:
+            states = [session.state for session in self._open_sessions()]
+            self._share = SHARE_WHILE_SESSIONS_RUN if states else 1.0
+            if any(state in STANDING_STILL for state in states):
+                self._share = 0.0
+            await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def open_consolidator(
+    consolidation: Consolidation,
+    turns: Turns,
+    config: Config,
+    open_sessions: Callable[[], Sequence[Session]],
+) -> AsyncIterator[Consolidator]:
+    """A consolidator that works until the block ends; what it does then is given up, or finished."""
+    consolidator = Consolidator(consolidation, turns, config, open_sessions)
+    task = asyncio.create_task(consolidator.repeat(), name="consolidation")
+    try:
+        yield consolidator
+    finally:
+        turns.stop()
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
