@@ -118,6 +118,11 @@ SHORT_TORTURE := 1:6 2:6
 torture-short: setup ## Some rounds of torture with fixed seeds
 	for each in $(SHORT_TORTURE); do $(FAULTS) torture $${each%:*} $${each#*:} || exit 1; done
 
+CUTS ?= 500
+.PHONY: powercut
+powercut: setup ## Cut the power while points are committed, dropped and merged; CUTS=n times
+	$(AS_ROOT) env LIVEBACKUP_POWERCUTS=$(CUTS) $(PYTEST) receiver/tests/consolidation/test_powercut.py
+
 .PHONY: molecule
 molecule: $(MOLECULE) ## The roles, deployed twice and verified on the lab's hosts
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import typer
 from rich.console import Console
 
-from bench import coordination, cut, impact, ingest, resync
+from bench import coordination, cut, impact, ingest, resync, store
 from bench.report import Report
 
 SECTIONS: dict[str, Callable[[], Report]] = {
@@ -18,6 +18,7 @@ SECTIONS: dict[str, Callable[[], Report]] = {
     "cut": cut.run,
     "impact": impact.run,
     "resync": resync.run,
+    "store": store.run,
 }
 
 

@@ -71,7 +71,7 @@ class Verdict:
 
 
 def every() -> list[Combination]:
-    """All combinations; merging layers has no part in a session, and is broken by the receiver's own tests."""
+    """All combinations; merging layers is no part of a session, and is broken by the receiver's own tests."""
     points = [(name, hits, receiver_points.RUN) for name, hits in participant_points.POINTS.items()]
     points += [
         (name, 1, scenario)

@@ -94,6 +94,10 @@ class Receiver:
         """POST below /api/v1; ``timeout`` in seconds if not the usual one."""
         return self._call("POST", path, body, timeout=timeout, idempotent=idempotent)
 
+    def put(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """PUT below /api/v1."""
+        return self._call("PUT", path, body)
+
     @contextlib.contextmanager
     def download(self, path: str) -> Iterator[http.client.HTTPResponse]:
         """GET below /api/v1 whose answer is not JSON; it is read in the body, piece by piece."""

@@ -44,6 +44,7 @@ options:
     type: int
     default: 100
 seealso:
+  - module: livebackup.qemu.policy
   - module: livebackup.qemu.restore
   - module: livebackup.qemu.session_info
 """
@@ -100,6 +101,18 @@ points:
       description: When it was committed.
       type: str
       sample: "2026-11-19T02:04:31.020Z"
+    pin_reason:
+      description: Why people keep it, whatever the policies say.
+      type: str
+      sample: before the upgrade
+    pin_until:
+      description: When the pin ends; V(null) if it does not.
+      type: str
+      sample: "2026-12-01T00:00:00.000Z"
+    locked_until:
+      description: Until when nobody may drop it.
+      type: str
+      sample: null
     missing:
       description: The VMs that it lacks, each with the host it was on and the reason.
       type: list

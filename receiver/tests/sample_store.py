@@ -26,11 +26,19 @@ KIB = 1024
 
 
 class Write(NamedTuple):
-    """Bytes that a guest has written: ``length`` times ``value`` from ``offset`` on."""
+    """Bytes that a guest has written: ``length`` times ``value`` from ``offset`` on.
+
+    ``how`` are the first words of qemu-io's command, if it is another one than a plain write.
+    """
 
     offset: int
     length: int
     value: int
+    how: str = ""
+
+    @property
+    def command(self) -> str:
+        return f"{self.how or f'write -q -P {self.value}'} {self.offset} {self.length}"
 
 
 Writes = Mapping[tuple[str, str], Sequence[Write]]
@@ -45,9 +53,21 @@ class SampleStore:
     catalog: Catalog
     content: dict[tuple[str, str], bytes] = field(default_factory=dict)
     _heads: dict[tuple[str, str], str] = field(default_factory=dict)
+    _sizes: dict[tuple[str, str], int] = field(default_factory=dict)
 
-    def add(self, writes: Writes, *, group: str = "nightly", cut_at: datetime | None = None) -> Point:
-        """A committed point; a disk that has a point already gets an incremental one."""
+    def add(
+        self,
+        writes: Writes,
+        *,
+        group: str = "nightly",
+        cut_at: datetime | None = None,
+        sizes: Mapping[tuple[str, str], int] | None = None,
+    ) -> Point:
+        """A committed point; a disk that has a point already gets an incremental one.
+
+        :param sizes: of disks that are not of the usual size
+        """
+        self._sizes |= sizes or {}
         cut_at = cut_at or datetime.now(UTC)
         point_id = new_id(cut_at)
         disks = {key: self._add_layer(point_id, *key, done) for key, done in writes.items()}
@@ -76,13 +96,15 @@ class SampleStore:
         path = self.root / "vms" / vm / disk / f"{point}.qcow2"
         path.parent.mkdir(parents=True, exist_ok=True)
         backing = ["-b", f"{parent}.qcow2", "-F", "qcow2"] if parent else []
-        run("qemu-img", "create", "-q", "-f", "qcow2", *backing, str(path), str(DISK_SIZE))
-        for write in writes:
-            run("qemu-io", "-c", f"write -q -P {write.value} {write.offset} {write.length}", str(path))
+        size = self._sizes.get((vm, disk), DISK_SIZE)
+        run("qemu-img", "create", "-q", "-f", "qcow2", *backing, str(path), str(size))
+        commands = [part for write in writes for part in ("-c", write.command)]
+        if commands:
+            run("qemu-io", "-d", "unmap", "-f", "qcow2", *commands, str(path))
         self._remember((vm, disk), point, writes)
         return PointDisk(
             disk=disk,
-            virtual_size=DISK_SIZE,
+            virtual_size=size,
             level=Level.INCREMENTAL if parent else Level.FULL,
             level_reason="the bitmap of the head is healthy"
             if parent

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -20,7 +21,7 @@ from waiting import until
 
 from livebackup_receiver.config import Config
 from livebackup_receiver.daemon import open_receiver
-from livebackup_receiver.errors import CommandFailed, ConfigInvalid, StoreBusy
+from livebackup_receiver.errors import CommandFailed, ConfigInvalid, StoreBusy, StoreUnsupported
 from livebackup_receiver.model import Role
 from livebackup_receiver.store.paths import Store
 from livebackup_receiver.subprocesses import run
@@ -195,6 +196,29 @@ async def test_a_missing_certificate_is_named(config: Config, tmp_path: Path) ->
         await run(argv, timeout_s=30)
     assert caught.value.returncode == ConfigInvalid.exit_code
     assert "tls_certificate" in caught.value.stderr
+
+
+async def test_a_store_of_a_newer_format_is_left_alone(config: Config, tmp_path: Path) -> None:
+    (config.store / "format.json").write_text('{"format": "livebackup-store", "version": 2}')
+    path = write_config(config, tmp_path / "receiver.toml")
+    argv = [sys.executable, "-m", "livebackup_receiver", "serve", "--config", str(path)]
+    with pytest.raises(CommandFailed) as caught:
+        await run(argv, timeout_s=30)
+    assert caught.value.returncode == StoreUnsupported.exit_code
+    assert caught.value.stderr.splitlines()[-1] == (
+        f"livebackup-receiver: the store {config.store} cannot be used: it has version 2 of its format, and "
+        "this receiver knows up to 1; install a livebackup-receiver as new as the one that made it"
+    )
+    assert not (config.store / "catalog.sqlite3").exists()
+
+
+async def test_a_new_store_says_its_version(config: Config) -> None:
+    async with receiver_process(config):
+        pass
+    assert json.loads((config.store / "format.json").read_text()) == {
+        "format": "livebackup-store",
+        "version": 1,
+    }
 
 
 async def test_systemd_is_told_when_the_receiver_is_ready(

@@ -6,14 +6,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from damaging import flip
 from hypervisor import open_session
 from prometheus_client.parser import text_string_to_metric_families
 from sample_records import point, session
+from sample_store import SampleStore, Write
 from serving import Served
 
 from livebackup_receiver.catalog.points import add_point
 from livebackup_receiver.catalog.sessions import save_session
+from livebackup_receiver.chain.copying import at_once
 from livebackup_receiver.model import Role, SessionState
+from livebackup_receiver.scrub.act import Scrubbed, scrub_layer
+from livebackup_receiver.scrub.finding import Result
 
 Samples = dict[tuple[str, ...], float]
 
@@ -40,6 +45,7 @@ async def test_sessions_and_points_are_counted_by_group(server: Served) -> None:
     assert samples["livebackup_sessions_total", "nightly", "committed"] == 1
     assert samples["livebackup_sessions_total", "nightly", "aborted"] == 2
     assert samples["livebackup_points", "nightly"] == 1
+    assert samples["livebackup_dropped_points", "nightly"] == 0
     assert samples["livebackup_stored_bytes", "nightly"] == 1 << 20
     assert samples["livebackup_sent_bytes_total", "nightly"] == 1 << 20
     assert 3600 <= samples["livebackup_last_point_age_seconds", "nightly"] < 3700
@@ -63,3 +69,16 @@ async def test_the_store_and_the_checks_are_measured(server: Served) -> None:
     samples = await scrape(server)
     assert samples["livebackup_store_free_bytes",] > 0
     assert samples["livebackup_check", "store"] == 0
+
+
+async def test_layers_are_counted_by_what_reading_them_has_shown(server: Served) -> None:
+    sample = SampleStore(server.receiver.store.root, server.receiver.catalog)
+    made = [sample.add({("db", "vd-a"): [Write(0, 65536, value)]}) for value in (1, 2, 3)]
+    flip(sample.layer(made[0]), 0)
+    for each in made[:2]:
+        layer = Scrubbed("db", "vd-a", each.id, server.receiver.store, server.receiver.catalog)
+        scrub_layer(layer, at_once, now=datetime.now(UTC) - timedelta(hours=2))
+    samples = await scrape(server)
+    counted = {result: samples["livebackup_layers", result] for result in (*Result, "never")}
+    assert counted == {"good": 1, "damaged": 1, "unreadable": 0, "never": 1}
+    assert 7200 <= samples["livebackup_oldest_layer_check_age_seconds",] < 7300

@@ -44,7 +44,7 @@ class ReceiverProcess:
 
     def __enter__(self) -> ReceiverProcess:
         self._write_config()
-        for role in ("backup", "read", "restore"):
+        for role in ("backup", "read", "restore", "manage"):
             argv = [
                 *_COMMAND,
                 "token",
@@ -144,17 +144,11 @@ class ReceiverProcess:
 
     def restore(self, point: str, vm: str, directory: Path) -> subprocess.CompletedProcess[str]:
         """Run the receiver's command restore for one VM."""
-        argv = [
-            *_COMMAND,
-            "restore",
-            point,
-            "--vm",
-            vm,
-            "--to",
-            str(directory),
-            "--config",
-            str(self._config),
-        ]
+        return self.command("restore", point, "--vm", vm, "--to", str(directory))
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the receiver beside it."""
+        argv = [*_COMMAND, *arguments, "--config", str(self._config)]
         return subprocess.run(argv, capture_output=True, text=True, env=_environment(), check=False)
 
     def wait_ended(self, session: str) -> dict[str, Any]:

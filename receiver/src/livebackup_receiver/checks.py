@@ -27,9 +27,13 @@ from livebackup_receiver.certificate import read_certificate
 from livebackup_receiver.config import Config
 from livebackup_receiver.errors import ReceiverError
 from livebackup_receiver.model import Group, Model, Session, SessionState
-from livebackup_receiver.store import durable, room
+from livebackup_receiver.rooms import outlooks
+from livebackup_receiver.scrub import health
+from livebackup_receiver.store import durable
+from livebackup_receiver.store.format import check_format
 from livebackup_receiver.store.manifest import read_manifest
-from livebackup_receiver.store.paths import MANIFEST_SUFFIX
+from livebackup_receiver.store.outlook import Outlook
+from livebackup_receiver.store.paths import MANIFEST_SUFFIX, Store
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +41,7 @@ PROGRAMS = ("qemu-storage-daemon", "qemu-img")
 PACKAGES = "the packages qemu-system-common and qemu-utils"
 PROGRAM_TIMEOUT_S = 20.0
 CERTIFICATE_WARNING_DAYS = 14
+DAYS_WARNED = 3.0
 # The coordinator ends a silent session by itself; these are for one that it has lost sight of.
 STUCK_AFTER_S = {
     SessionState.JOINING: 3600.0,
@@ -115,6 +120,7 @@ async def _run(name: str, check: CheckFunction, inspection: Inspection) -> list[
 async def _store(inspection: Inspection) -> list[Check]:
     root = inspection.config.store
     probe = root / f".check-{os.getpid()}"
+    await asyncio.to_thread(check_format, Store(root))
     try:
         await asyncio.to_thread(_write_and_remove, probe)
     except OSError as error:
@@ -131,14 +137,23 @@ def _write_and_remove(probe: Path) -> None:
 
 
 async def _room(inspection: Inspection) -> list[Check]:
-    root, reserve = inspection.config.store, inspection.config.min_free_bytes
-    free = await asyncio.to_thread(room.free_bytes, root)
-    sizes = f"{_size(free)} free in {root}, {_size(reserve)} must stay free"
-    if free < reserve:
-        return [_failed("room", f"only {sizes}; free space or make it larger")]
-    if free < 2 * reserve:
-        return [_warning("room", f"only {sizes}; plan for more space")]
-    return [_ok("room", sizes)]
+    found = await asyncio.to_thread(outlooks, inspection.config, inspection.catalog, now=inspection.now)
+    return [judge_room(each, inspection.config.min_free_bytes) for each in found]
+
+
+def judge_room(outlook: Outlook, reserve: int) -> Check:
+    """One volume by what is free, and by how long that will do."""
+    sizes = f"{_size(outlook.free_bytes)} free in {outlook.volume}, {_size(reserve)} must stay free"
+    if outlook.growth_bytes_per_day:
+        growth = _size(outlook.growth_bytes_per_day)
+        sizes += f"; {growth} are stored a day, enough for {outlook.days_left:g} days"
+    if outlook.freeable_bytes:
+        sizes += f"; up to {_size(outlook.freeable_bytes)} of dropped points come back by themselves"
+    if outlook.free_bytes < reserve:
+        return _failed("room", f"only {sizes}; free space or make it larger")
+    if outlook.free_bytes < 2 * reserve or (outlook.days_left or DAYS_WARNED) < DAYS_WARNED:
+        return _warning("room", f"only {sizes}; plan for more space")
+    return _ok("room", sizes)
 
 
 async def _programs(inspection: Inspection) -> list[Check]:
@@ -213,6 +228,14 @@ def _layer_problem(path: Path, name: str) -> str | None:
     return None if size == expected else f"{name} has {size:,} bytes instead of {expected:,}"
 
 
+async def _scrub(inspection: Inspection) -> list[Check]:
+    store, options = Store(inspection.config.store), inspection.config
+    found = await asyncio.to_thread(
+        health.report, inspection.catalog, store, now=inspection.now, days=options.scrub_days
+    )
+    return [Check(name="scrub", state=CheckState(found.state), message=found.message)]
+
+
 async def _sessions(inspection: Inspection) -> list[Check]:
     found = inspection.open_sessions()
     stuck = [session for session in found if is_stuck(session, inspection.now)]
@@ -283,6 +306,7 @@ CHECKS: dict[str, CheckFunction] = {
     "catalog": _catalog,
     "certificate": _certificate,
     "layers": _layers,
+    "scrub": _scrub,
     "sessions": _sessions,
     "freshness": _freshness,
     "notifications": _notifications,

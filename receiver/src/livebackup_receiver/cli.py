@@ -21,11 +21,18 @@ from livebackup_receiver import cli_views, config
 from livebackup_receiver.catalog import points, sessions, tokens
 from livebackup_receiver.catalog.engine import Catalog, open_catalog
 from livebackup_receiver.checks import Check, Inspection, run_checks, worst
+from livebackup_receiver.cli_catalog import catalog_app
+from livebackup_receiver.cli_retention import retention_app
+from livebackup_receiver.cli_scrub import scrub
 from livebackup_receiver.cli_sessions import session_app
 from livebackup_receiver.config import Config
 from livebackup_receiver.convert import Format
 from livebackup_receiver.model import Role, Session
 from livebackup_receiver.restore import RestorePlan, plan_restore, restore, select_disks
+from livebackup_receiver.rooms import outlooks
+from livebackup_receiver.scrub.known import require_sound
+from livebackup_receiver.store.format import check_format
+from livebackup_receiver.store.paths import Store
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
@@ -35,6 +42,9 @@ token_app = typer.Typer(
 )
 app.add_typer(token_app, name="token")
 app.add_typer(session_app, name="session")
+app.add_typer(retention_app, name="retention")
+app.add_typer(catalog_app, name="catalog")
+app.command("scrub")(scrub)
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help=f"Configuration file; {config.DEFAULT_PATH} if not given.")
@@ -78,6 +88,15 @@ def list_points(
     cli_views.show(cli_views.points_table(found), {"points": cli_views.plain(found)}, as_json)
 
 
+@app.command("room")
+def show_room(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Show of each volume what is used, what comes back by itself, and how long the rest will do."""
+    options = config.load(config_file)
+    with open_catalog(options.database_url) as catalog:
+        found = outlooks(options, catalog, now=datetime.now(UTC))
+    cli_views.show(cli_views.room_table(found), {"volumes": cli_views.plain(found)}, as_json)
+
+
 @app.command("show-config")
 def show_config(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show every option with its effective value; secrets are hidden."""
@@ -103,8 +122,12 @@ def restore_point(
 ) -> None:
     """Write a VM's disks, as they were at a point, into image files."""
     options = config.load(config_file)
+    check_format(Store(options.store))
     with open_catalog(options.database_url) as catalog:
         plan = _plan(catalog, options, point, vm, disk, to, format)
+        if verify:
+            names = [each.disk for each in plan.disks]
+            require_sound(catalog, Store(options.store), point, vm, names)
         with cli_views.RestoreProgress() as progress:
             asyncio.run(
                 restore(

@@ -31,6 +31,7 @@ from livebackup_receiver.checks import Check, CheckState
 from livebackup_receiver.config import Config
 from livebackup_receiver.model import Level, Point, PointDisk, rfc3339
 from livebackup_receiver.restore import DiskRestore
+from livebackup_receiver.store.outlook import Outlook
 
 COLORS = {CheckState.OK: "green", CheckState.WARNING: "yellow", CheckState.FAILED: "red"}
 HIDDEN = "***"
@@ -70,6 +71,19 @@ def points_table(points: Sequence[Point]) -> Table:
         table.add_column(column, no_wrap=column == "Point", overflow="fold")
     for point in points:
         table.add_row(*_point_cells(point))
+    return table
+
+
+def room_table(outlooks: Sequence[Outlook]) -> Table:
+    """One line per volume."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("Volume", "Free", "Of", "Used", "Comes back", "A day", "Days left"):
+        table.add_column(column, overflow="fold")
+    for each in outlooks:
+        sizes = (each.free_bytes, each.total_bytes, each.used_bytes, each.freeable_bytes)
+        left = f"{each.days_left:g}" if each.days_left is not None else "unknown"
+        growth = humanize.naturalsize(each.growth_bytes_per_day, binary=True)
+        table.add_row(each.volume, *(humanize.naturalsize(size, binary=True) for size in sizes), growth, left)
     return table
 
 

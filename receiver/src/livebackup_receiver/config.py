@@ -36,6 +36,11 @@ class Config(BaseSettings):
     store: Path = Field(
         description="Directory of the layers and manifests, on a file system that keeps fsync."
     )
+    volumes: list[Path] = Field(
+        default=[],
+        description="Further directories for layers, each on a file system of its own; a new disk is placed "
+        "where the most room is.",
+    )
     catalog_url: str = Field(
         default="",
         description="SQLAlchemy URL of the catalog; empty: SQLite in <store>/catalog.sqlite3.",
@@ -101,6 +106,11 @@ class Config(BaseSettings):
         description="Most layers of a chain; if there are more, dropped ones are merged. QEMU reads a chain "
         "of 50 two to four times slower than one file, one of 200 thirty-five times.",
     )
+    compression: Literal["none", "zstd"] = Field(
+        default="none",
+        description="zstd: layers are compressed when nothing else is to be done. They stay plain qcow2, and "
+        "take a processor to read.",
+    )
     consolidation_bytes_per_s: int = Field(
         default=100 << 20,
         ge=0,
@@ -109,8 +119,20 @@ class Config(BaseSettings):
     )
     retention_automatic: bool = Field(
         default=True,
-        description="Whether the receiver itself drops the points that no rule keeps: after each backup of their "
-        "group, and once an hour. If false, `livebackup-receiver retention apply` does it.",
+        description="Whether the receiver itself drops the points that no rule keeps: after each backup of "
+        "their group, and once an hour. If false, `livebackup-receiver retention apply` does it.",
+    )
+    scrub_days: float = Field(
+        default=30.0,
+        ge=0,
+        description="Days in which the whole store is read back once and compared with its digests, a share "
+        "of it each day; 0: never.",
+    )
+    scrub_bytes_per_s: int = Field(
+        default=50 << 20,
+        ge=0,
+        description="Most bytes per second that reading the store back takes, a tenth of it while sessions "
+        "run; 0: no limit.",
     )
     check_interval_s: float = Field(
         default=300.0, gt=0, description="Seconds between two runs of all checks while the receiver serves."

@@ -17,11 +17,12 @@ import uvicorn
 from livebackup_receiver.api.app import create_app
 from livebackup_receiver.catalog.engine import open_catalog
 from livebackup_receiver.catalog.journal import open_journal
+from livebackup_receiver.catalog.rebuild import require_catalog
 from livebackup_receiver.check_watch import open_check_watch
 from livebackup_receiver.clock import now
 from livebackup_receiver.config import Config
 from livebackup_receiver.consolidation.turns import Turns
-from livebackup_receiver.consolidation.worker import Consolidation, abilities_of, open_consolidator
+from livebackup_receiver.consolidation.worker import Consolidation, open_consolidator
 from livebackup_receiver.coordinator.conduct import Stage
 from livebackup_receiver.coordinator.recovery import recover
 from livebackup_receiver.coordinator.registry import open_sessions
@@ -31,9 +32,11 @@ from livebackup_receiver.exports import open_exports
 from livebackup_receiver.notifications import open_notifier
 from livebackup_receiver.retention.local import LocalRetention
 from livebackup_receiver.retention.rounds import open_rounds
+from livebackup_receiver.scrub.worker import open_scrubber
 from livebackup_receiver.state import Receiver
 from livebackup_receiver.storage_daemon.ports import PortRange
 from livebackup_receiver.store import durable
+from livebackup_receiver.store.format import ensure_format
 from livebackup_receiver.store.lock import hold_store
 from livebackup_receiver.store.paths import Store
 from livebackup_receiver.web.logins import Logins
@@ -53,7 +56,9 @@ def serve(config: Config) -> None:
 
     :raise ConfigInvalid: certificate or key cannot be read
     :raise CatalogFailed: the catalog cannot be opened
+    :raise CatalogLost: it is empty, and the store is not
     :raise StoreBusy: another receiver works in the store
+    :raise StoreUnsupported: the store is of a newer format
     """
     logging.basicConfig(level=config.log_level, format="%(levelname)s %(name)s: %(message)s")
     asyncio.run(_serve(config))
@@ -66,8 +71,11 @@ async def open_receiver(config: Config) -> AsyncIterator[Receiver]:
     durable.make_directory(store.vms)
     durable.make_directory(store.run)
     async with AsyncExitStack() as stack:
-        stack.enter_context(hold_store(config.store))
+        for volume in (config.store, *config.volumes):
+            stack.enter_context(hold_store(volume))
+        ensure_format(store)
         catalog = stack.enter_context(open_catalog(config.database_url))
+        require_catalog(catalog, store)
         recover(catalog, store, now=now())
         feed = Feed()
         stack.callback(feed.close)
@@ -77,15 +85,14 @@ async def open_receiver(config: Config) -> AsyncIterator[Receiver]:
         stage = Stage(config=config, store=store, catalog=catalog, journal=journal, ports=ports, turns=turns)
         notifier = await stack.enter_async_context(open_notifier(config, feed))
         sessions = await stack.enter_async_context(open_sessions(stage, feed))
-        consolidation = Consolidation(
-            store, catalog, abilities_of(config.store), max_depth=config.max_chain_depth
-        )
+        consolidation = Consolidation(store, catalog, None, max_depth=config.max_chain_depth)
         consolidator = await stack.enter_async_context(
             open_consolidator(consolidation, turns, config, sessions.every)
         )
         retention = LocalRetention(catalog, store)
         if config.retention_automatic:
             await stack.enter_async_context(open_rounds(retention, feed, sessions.every, consolidator.wake))
+        await stack.enter_async_context(open_scrubber(store, catalog, config, sessions.every))
         yield Receiver(
             config=config,
             store=store,

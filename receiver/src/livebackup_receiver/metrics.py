@@ -18,8 +18,10 @@ from prometheus_client.registry import Collector
 from livebackup_receiver.api.auth import MayRead, ReceiverOf
 from livebackup_receiver.catalog import figures, groups
 from livebackup_receiver.catalog.figures import GroupFigures
+from livebackup_receiver.catalog.layer_checks import CheckFigures, count_checks
 from livebackup_receiver.checks import Check
 from livebackup_receiver.model import Group, Session
+from livebackup_receiver.scrub.finding import Result
 from livebackup_receiver.state import Receiver
 
 router = APIRouter(tags=["metrics"])
@@ -35,6 +37,7 @@ class Facts:
     running: Sequence[Session]
     checks: Sequence[Check]
     disk: tuple[int, int, int]
+    read: CheckFigures
 
 
 class FactsCollector(Collector):
@@ -49,12 +52,13 @@ class FactsCollector(Collector):
         yield from point_metrics(facts.groups, facts.counted, facts.now)
         yield from store_metrics(*facts.disk)
         yield check_metric(facts.checks)
+        yield from scrub_metrics(facts.read, facts.now)
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def get_metrics(receiver: ReceiverOf, token: MayRead) -> Response:
     """All figures in the text format of Prometheus."""
-    found, counted = await asyncio.to_thread(_read_catalog, receiver)
+    found, counted, read = await asyncio.to_thread(_read_catalog, receiver)
     facts = Facts(
         now=datetime.now(UTC),
         groups=found,
@@ -62,15 +66,16 @@ async def get_metrics(receiver: ReceiverOf, token: MayRead) -> Response:
         running=receiver.sessions.every(),
         checks=receiver.checks.latest,
         disk=shutil.disk_usage(receiver.store.root),
+        read=read,
     )
     registry = CollectorRegistry()
     registry.register(FactsCollector(facts))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def _read_catalog(receiver: Receiver) -> tuple[list[Group], list[GroupFigures]]:
+def _read_catalog(receiver: Receiver) -> tuple[list[Group], list[GroupFigures], CheckFigures]:
     with receiver.catalog.read() as db:
-        return groups.list_groups(db), figures.count_by_group(db)
+        return groups.list_groups(db), figures.count_by_group(db), count_checks(db)
 
 
 def session_metrics(counted: Iterable[GroupFigures], running: Iterable[Session]) -> Iterator[Metric]:
@@ -99,11 +104,16 @@ def point_metrics(found: Iterable[Group], counted: Iterable[GroupFigures], now: 
             age.add_metric([group.name], (now - group.last_point.committed_at).total_seconds())
     yield age
     points = GaugeMetricFamily("livebackup_points", "Restore points.", labels=["group"])
+    dropped = GaugeMetricFamily(
+        "livebackup_dropped_points", "Dropped points of which layers are still there.", labels=["group"]
+    )
     stored = GaugeMetricFamily("livebackup_stored_bytes", "Bytes of all layers.", labels=["group"])
     for figure in counted:
         points.add_metric([figure.name], figure.points)
+        dropped.add_metric([figure.name], figure.dropped_points)
         stored.add_metric([figure.name], figure.stored_bytes)
     yield points
+    yield dropped
     yield stored
 
 
@@ -126,3 +136,18 @@ def check_metric(checks: Iterable[Check]) -> Metric:
     for check in checks:
         metric.add_metric([check.name], check.state.severity)
     return metric
+
+
+def scrub_metrics(read: CheckFigures, now: datetime) -> Iterator[Metric]:
+    """How many layers are good or not, or were never read back, and how long ago the oldest reading is."""
+    layers = GaugeMetricFamily(
+        "livebackup_layers", "Layers by what reading them back has shown.", labels=["result"]
+    )
+    for result in Result:
+        layers.add_metric([result], read.by_result.get(result, 0))
+    layers.add_metric(["never"], read.never)
+    yield layers
+    age = GaugeMetricFamily("livebackup_oldest_layer_check_age_seconds", "Age of the oldest reading back.")
+    if read.oldest:
+        age.add_metric([], (now - read.oldest).total_seconds())
+    yield age

@@ -13,29 +13,42 @@ from livebackup_receiver.model import Role
 
 OPENING = {"group": "nightly", "hosts": ["hv1"]}
 ID = "01JD7FZK3M4N5P6Q7R8S9T0V1W"
-NOBODY, BACKUP, READ, RESTORE = None, Role.BACKUP, Role.READ, Role.RESTORE
+NOBODY, BACKUP, READ, RESTORE, MANAGE = None, Role.BACKUP, Role.READ, Role.RESTORE, Role.MANAGE
+ALL, READERS = {BACKUP, READ, RESTORE, MANAGE}, {READ, RESTORE, MANAGE}
 ROUTES = [
-    ("GET", "/api/v1/sessions", {BACKUP, READ, RESTORE}),
-    ("GET", f"/api/v1/sessions/{ID}", {BACKUP, READ, RESTORE}),
+    ("GET", "/api/v1/sessions", ALL),
+    ("GET", f"/api/v1/sessions/{ID}", ALL),
     ("POST", "/api/v1/sessions", {BACKUP}),
     ("POST", f"/api/v1/sessions/{ID}/abort", {BACKUP}),
     ("POST", f"/api/v1/sessions/{ID}/participants/hv1/steps", {BACKUP}),
     ("POST", "/api/v1/reconcile", {BACKUP}),
-    ("GET", "/api/v1/points", {READ, RESTORE}),
-    ("GET", f"/api/v1/points/{ID}", {READ, RESTORE}),
+    ("GET", "/api/v1/points", READERS),
+    ("GET", f"/api/v1/points/{ID}", READERS),
     ("POST", f"/api/v1/points/{ID}/exports", {RESTORE}),
     ("DELETE", f"/api/v1/exports/{ID}", {RESTORE}),
-    ("GET", "/api/v1/groups", {READ, RESTORE}),
-    ("GET", "/api/v1/checks", {READ, RESTORE}),
-    ("GET", "/metrics", {READ, RESTORE}),
+    ("GET", "/api/v1/groups", READERS),
+    ("GET", "/api/v1/checks", READERS),
+    ("GET", "/metrics", READERS),
+    ("PUT", f"/api/v1/points/{ID}/pin", {MANAGE}),
+    ("DELETE", f"/api/v1/points/{ID}/pin", {MANAGE}),
+    ("PUT", f"/api/v1/points/{ID}/lock", {MANAGE}),
+    ("DELETE", f"/api/v1/points/{ID}", {MANAGE}),
+    ("GET", "/api/v1/policies", READERS),
+    ("PUT", "/api/v1/policies/disk:db/vd-a", {MANAGE}),
+    ("DELETE", "/api/v1/policies/disk:db/vd-a", {MANAGE}),
+    ("GET", "/api/v1/groups/nightly/retention", READERS),
+    ("GET", "/api/v1/groups/nightly/retention/simulation", READERS),
+    ("POST", "/api/v1/groups/nightly/retention/simulation", READERS),
+    ("POST", "/api/v1/retention/preview", READERS),
+    ("POST", "/api/v1/groups/nightly/retention/apply", {MANAGE}),
 ]
 
 
-@pytest.mark.parametrize("role", [NOBODY, BACKUP, READ, RESTORE])
+@pytest.mark.parametrize("role", [NOBODY, BACKUP, READ, RESTORE, MANAGE])
 async def test_each_role_may_do_its_own_work_and_nothing_else(server: Served, role: Role | None) -> None:
     async with server.client(role) as client:
         for method, path, allowed in ROUTES:
-            answer = await client.request(method, path, json={} if method == "POST" else None)
+            answer = await client.request(method, path, json={} if method in ("POST", "PUT") else None)
             code = answer.json()["error"]["code"] if answer.status_code in (401, 403) else None
             expected = None if role in allowed else "token-invalid" if role is None else "role-denied"
             assert code == expected, (method, path, answer.text)

@@ -13,7 +13,17 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 
 from livebackup_receiver import errors
-from livebackup_receiver.api import checks, exports, groups, health, points, sessions
+from livebackup_receiver.api import (
+    checks,
+    decisions,
+    exports,
+    groups,
+    health,
+    points,
+    policies,
+    retention,
+    sessions,
+)
 from livebackup_receiver.api.app import ErrorBody
 from livebackup_receiver.api.contract import openapi_document
 from livebackup_receiver.coordinator.opening import Opening
@@ -22,6 +32,10 @@ from livebackup_receiver.coordinator.reconcile import SeenBitmaps, Verdict
 from livebackup_receiver.coordinator.reports import ReportedStep
 from livebackup_receiver.exports import Export
 from livebackup_receiver.model import ParticipantState, Point, Session
+from livebackup_receiver.retention.declared import DeclaredPolicy
+from livebackup_receiver.retention.outlook import ForecastAsked, RetentionForecast
+from livebackup_receiver.retention.plan import RetentionApplied, RetentionPlan, RetentionPreview
+from livebackup_receiver.retention.policy import RetentionPolicy
 
 CONTRACT = Path(__file__).parents[3] / "tests" / "contract"
 EXAMPLES = sorted((CONTRACT / "examples").glob("*.json"))
@@ -40,6 +54,17 @@ BODIES: dict[str, Any] = {
     "points.response": points.Points,
     "export-create.request": exports.Exporting,
     "export-create.response": Export,
+    "point-pin.request": decisions.Pin,
+    "point-lock.request": decisions.Lock,
+    "policy-declare.request": RetentionPolicy,
+    "policy-declare.response": DeclaredPolicy,
+    "policies.response": policies.Policies,
+    "retention-plan.response": RetentionPlan,
+    "retention-applied.response": RetentionApplied,
+    "retention-preview.request": retention.Proposal,
+    "retention-preview.response": RetentionPreview,
+    "retention-simulation.request": ForecastAsked,
+    "retention-simulation.response": RetentionForecast,
     "groups.response": groups.Groups,
     "checks.response": checks.Checks,
     "health.response": health.Health,

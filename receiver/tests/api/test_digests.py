@@ -5,16 +5,20 @@
 from __future__ import annotations
 
 import struct
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 from blake3 import blake3
+from damaging import flip
 from hypervisor import MIB, Hypervisor, back_up_together, open_session
 from serving import Served
 from two_hosts import make_disks, make_hosts
 
+from livebackup_receiver.chain.copying import at_once
 from livebackup_receiver.model import Role
+from livebackup_receiver.scrub.act import Scrubbed, scrub_layer
 
 CLUSTER = 65536
 DIGEST = 32
@@ -112,3 +116,28 @@ async def test_what_the_comparison_has_shown_is_kept_with_the_point(server: Serv
             point = (await reader.get(f"/api/v1/points/{session}")).json()
     (disk,) = point["vms"][0]["disks"]
     assert (disk["level"], disk["parent"], disk["dirty_bytes"]) == ("resync", parent, CLUSTER)
+
+
+async def test_damaged_clusters_have_a_digest_that_no_content_has(server: Served, tmp_path: Path) -> None:
+    """A scrub was here: although the host's bitmap is healthy, it compares, and finds these changed."""
+    async with server.client() as client:
+        hosts = await lose_bitmaps(client, tmp_path)
+        disk = hosts[0].vms["db"]["vd-b"]
+        disk.healthy = True
+        parent = disk.checkpoints[0]
+        layer = server.receiver.store.disk("db", "vd-b").layer(parent)
+        flip(layer, MIB + 3 * CLUSTER)
+        scrubbed = Scrubbed("db", "vd-b", parent, server.receiver.store, server.receiver.catalog)
+        check = scrub_layer(scrubbed, at_once, now=datetime.now(UTC))
+        assert check is not None
+        assert check.ranges == [(MIB + 3 * CLUSTER, CLUSTER)]
+        session = await open_session(client, ["hv1"])
+        plan = (await hosts[0].join(session))["plan"]
+        (planned,) = (each for each in plan["vms"][0]["disks"] if each["disk"] == "vd-b")
+        assert planned["level"] == "resync"
+        assert planned["level_reason"].startswith(
+            f"the layer of point {parent} is damaged; only what differs"
+        )
+        found, dummy = clusters_of((await client.get(path_of(session, disk="vd-b"))).content)
+    wrong = {each for each, digest in found.items() if digest == b"\xff" * DIGEST}
+    assert wrong == {MIB // CLUSTER + 3}

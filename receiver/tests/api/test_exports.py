@@ -5,20 +5,24 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from damaging import flip
 from sample_store import KIB, SampleStore, Write
 from serving import Served, serving
 from tls_files import TlsFiles
 
 from livebackup_receiver import subprocesses
+from livebackup_receiver.chain.copying import at_once
 from livebackup_receiver.config import Config
 from livebackup_receiver.daemon import open_receiver
 from livebackup_receiver.errors import CommandFailed
 from livebackup_receiver.model import Point, Role
+from livebackup_receiver.scrub.act import Scrubbed, scrub_layer
 from livebackup_receiver.storage_daemon.credentials import TLS_PRIORITY, write_key
 
 DISK = ("db", "vd-a")
@@ -198,3 +202,16 @@ async def _gone(port: int) -> None:
             return
         writer.close()
         await asyncio.sleep(0.05)
+
+
+async def test_what_is_known_to_be_damaged_is_not_served(
+    server: Served, store: SampleStore, point: Point
+) -> None:
+    flip(store.layer(point, disk="vd-b"), 0)
+    scrubbed = Scrubbed("db", "vd-b", point.id, server.receiver.store, server.receiver.catalog)
+    scrub_layer(scrubbed, at_once, now=datetime.now(UTC))
+    async with server.client(Role.RESTORE) as client:
+        refused = await client.post(f"/api/v1/points/{point.id}/exports", json={"vm": "db"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "point-damaged")
+        assert "disk vd-b of VM db is damaged" in refused.json()["error"]["message"]
+        assert await export(client, point.id, disks=["vd-a"])

@@ -157,7 +157,7 @@ def merged_right(paths: list[Path]) -> bool:
 
 def without_zeros(self: assembly.Assembly, folded: Folded) -> None:
     entries = folded.entries.copy()
-    entries[folded.zero] = 0
+    entries[folded.every.zero] = 0
     add(self, Folded(folded.slots, folded.entries_per_table, entries, folded.source))
 
 
@@ -165,7 +165,7 @@ def forget_short_layers(layer: Image, top: Image, slots: Slots, tables: Numbers 
     return tables
 
 
-def nothing_to_clear(self: assembly.Assembly, folded: Folded, entries: Numbers) -> None:
+def nothing_to_clear(self: assembly.Assembly, gathered: fold.Entries, entries: Numbers) -> None:
     return
 
 

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from sample_records import transfer
 from sample_reports import GIB, bitmap, disk_report, vm_report
-from sample_store import SampleStore, Write
+from sample_store import DISK_SIZE, SampleStore, Write
 
 from livebackup_receiver.catalog.engine import Catalog
+from livebackup_receiver.catalog.layer_checks import record_check
 from livebackup_receiver.coordinator import prepare
 from livebackup_receiver.coordinator.plan import Ancestor, Comparison, decide, plan_host
 from livebackup_receiver.coordinator.reports import VmReport
 from livebackup_receiver.model import Level, Point
+from livebackup_receiver.scrub.finding import LayerCheck, Result
 from livebackup_receiver.store.digests import write_table
 from livebackup_receiver.store.paths import Store
 from livebackup_receiver.store.room import planned_bytes
@@ -141,3 +143,67 @@ def test_a_bitmap_that_cannot_be_used_does_not_hide_the_digests(catalog: Catalog
     ancestors = prepare.find_ancestors(catalog, Store(tmp_path), {"hv1": [report]})
     (planned,) = prepare.plan_session({"hv1": [report]}, ancestors)
     assert (planned.level, planned.parent) == (Level.RESYNC, old.id)
+
+
+def found_damage(sample: SampleStore, point: Point, *ranges: tuple[int, int], useless: bool = False) -> None:
+    check = LayerCheck(
+        vm="db",
+        disk="vd-a",
+        point=point.id,
+        checked_at=point.cut_at,
+        result=Result.DAMAGED,
+        ranges=list(ranges),
+    )
+    assert check.useless is useless
+    with sample.catalog.write() as db:
+        record_check(db, check)
+
+
+def planned(sample: SampleStore, report: VmReport) -> tuple[Level, str | None, str]:
+    report.disks[0].virtual_size = DISK_SIZE
+    ancestors = prepare.find_ancestors(sample.catalog, Store(sample.root), {"hv1": [report]})
+    (transfer,) = prepare.plan_session({"hv1": [report]}, ancestors)
+    return transfer.level, transfer.parent, transfer.level_reason
+
+
+def test_a_healthy_bitmap_on_damaged_layers_is_compared_instead(catalog: Catalog, tmp_path: Path) -> None:
+    sample = SampleStore(tmp_path, catalog)
+    first, second = sample.add(WRITES), sample.add({("db", "vd-a"): [Write(1 << 20, 65536, 2)]})
+    found_damage(sample, first, (0, 65536))
+    reason = f"the layer of point {first.id} is damaged; only what differs from point {second.id} is sent"
+    assert planned(sample, able_report(second.id, healthy=True)) == (Level.RESYNC, second.id, reason)
+
+
+def test_damage_that_the_head_does_not_see_changes_nothing(catalog: Catalog, tmp_path: Path) -> None:
+    sample = SampleStore(tmp_path, catalog)
+    first, second = sample.add(WRITES), sample.add(WRITES)
+    found_damage(sample, first, (0, 65536))
+    assert planned(sample, able_report(second.id, healthy=True))[:2] == (Level.INCREMENTAL, second.id)
+
+
+def test_a_host_that_cannot_compare_sends_all(catalog: Catalog, tmp_path: Path) -> None:
+    sample = SampleStore(tmp_path, catalog)
+    point = sample.add(WRITES)
+    found_damage(sample, point, (0, 65536))
+    report = vm_report("db", disk_report(bitmaps=[bitmap(point.id)]))
+    assert planned(sample, report) == (Level.FULL, None, f"the layer of point {point.id} is damaged")
+
+
+def test_nothing_is_laid_on_a_layer_that_cannot_be_opened(catalog: Catalog, tmp_path: Path) -> None:
+    sample = SampleStore(tmp_path, catalog)
+    first, second, third = (sample.add(WRITES) for dummy in range(3))
+    found_damage(sample, second, useless=True)
+    level, parent, reason = planned(sample, able_report(third.id, healthy=True))
+    assert (level, parent) == (Level.RESYNC, first.id)
+    assert reason.startswith(f"the layer of point {second.id} is damaged; only what differs from")
+
+
+def test_damage_that_could_not_be_placed_any_more_is_compared_with(catalog: Catalog, tmp_path: Path) -> None:
+    """Without the table of the layer above nobody knows what that masks."""
+    sample = SampleStore(tmp_path, catalog)
+    first, second = sample.add(WRITES), sample.add(WRITES)
+    found_damage(sample, first, (0, 65536))
+    sample.layer(second).with_suffix(".digests").unlink()
+    level, dummy, reason = planned(sample, able_report(second.id, healthy=True))
+    assert level is Level.FULL
+    assert reason.startswith(f"the layer of point {first.id} is damaged; it cannot be compared with")

@@ -51,7 +51,7 @@ def test_needed_bytes_are_what_bitmaps_and_participants_say() -> None:
         transfer("db", "vd-a", level=Level.INCREMENTAL, dirty_bytes=300),
         transfer("db", "vd-b", level=Level.FULL),
     ]
-    assert prepare.needed_bytes(transfers, reports) == 7300
+    assert sum(prepare.needed_bytes(transfers, reports).values()) == 7300
 
 
 def test_a_new_layer_stands_on_its_parent_in_the_same_directory(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from sample_records import new_id, point, point_vm, session, transfer
+from sample_records import NOW, new_id, point, point_vm, session, transfer
 
 from livebackup_receiver.model import SessionState
 from livebackup_receiver.web import summaries
@@ -56,6 +57,18 @@ def test_hosts_that_are_still_awaited_are_named() -> None:
 def test_percent_of_a_disk(done: int, total: int, state: str, percent: int) -> None:
     disk = as_json(transfer(done_bytes=done, total_bytes=total, state=state))
     assert summaries.percent(disk) == percent
+
+
+def test_what_holds_a_point_is_told() -> None:
+    later = NOW + timedelta(days=30)
+    held = point(pin_reason="before the upgrade", pin_until=later, locked_until=later)
+    assert summaries.holds(as_json(held), NOW) == [
+        ("pinned", "Pinned: before the upgrade, until 2026-03-31 03:00:00"),
+        ("locked", "Locked until 2026-03-31 03:00:00"),
+    ]
+    assert summaries.holds(as_json(held), later) == []
+    assert summaries.holds(as_json(point(pin_reason="for ever")), later) == [("pinned", "Pinned: for ever")]
+    assert summaries.holds(as_json(point()), NOW) == []
 
 
 def test_sums_of_a_point() -> None:

@@ -30,7 +30,7 @@ from livebackup_receiver.api.auth import TokenCache
 from livebackup_receiver.errors import BodyInvalid, CatalogFailed, ReceiverError, RouteUnknown, StoreFailed
 from livebackup_receiver.model import Model
 from livebackup_receiver.state import Receiver
-from livebackup_receiver.web import pages
+from livebackup_receiver.web import group_pages, pages
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     events.router,
     metrics.router,
     pages.router,
+    group_pages.router,
 )
 
 

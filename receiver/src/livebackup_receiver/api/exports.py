@@ -15,6 +15,7 @@ from livebackup_receiver.catalog import points
 from livebackup_receiver.exports import Export, Wanted
 from livebackup_receiver.model import Model
 from livebackup_receiver.restore import chain_layers, select_disks
+from livebackup_receiver.scrub.known import require_sound
 from livebackup_receiver.state import Receiver
 
 router = APIRouter(prefix="/api/v1", tags=["exports"])
@@ -50,6 +51,7 @@ def _find(receiver: Receiver, point_id: str, exporting: Exporting) -> Wanted:
             )
             for disk in disks
         }
+    require_sound(receiver.catalog, receiver.store, point_id, exporting.vm, list(chains))
     return Wanted(point.id, exporting.vm, disks, chains, lambda: _require_point(receiver, point_id))
 
 

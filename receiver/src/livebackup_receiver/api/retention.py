@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from livebackup_receiver.api.auth import MayManage, MayRead, ReceiverOf
@@ -27,10 +28,10 @@ class Proposal(Model):
     policies: Annotated[list[ProposedPolicy], Field(min_length=1)]
 
 
-@router.get("/groups/{group}/retention")
-def plan_retention(group: str, receiver: ReceiverOf, token: MayRead) -> RetentionPlan:
+@router.get("/groups/{group}/retention", response_model=RetentionPlan)
+def plan_retention(group: str, receiver: ReceiverOf, token: MayRead) -> Response:
     """A verdict for each point of a group, newest first, with every rule that keeps it."""
-    return receiver.retention.plan(group)
+    return _rendered(receiver.retention.plan(group))
 
 
 @router.post("/groups/{group}/retention/apply")
@@ -42,31 +43,31 @@ async def apply_retention(group: str, receiver: ReceiverOf, token: MayManage) ->
     return applied
 
 
-@router.get("/groups/{group}/retention/simulation")
+@router.get("/groups/{group}/retention/simulation", response_model=RetentionForecast)
 async def simulate_retention(
     group: str,
     receiver: ReceiverOf,
     token: MayRead,
     schedule: Annotated[str | None, Query(description='Such as "every 1h" or "daily at 02:00".')] = None,
     until: Annotated[Moment | None, Query(description="The end; a year from now, if not given.")] = None,
-) -> RetentionForecast:
+) -> Response:
     """What a group will hold on any date, and what it will take, by the policies that are declared."""
     asked = ForecastAsked(schedule=schedule, until=until)
-    return await foresee(receiver, group, asked)
+    return await asyncio.to_thread(_rendered, await foresee(receiver, group, asked))
 
 
-@router.post("/groups/{group}/retention/simulation")
+@router.post("/groups/{group}/retention/simulation", response_model=RetentionForecast)
 async def simulate_policies(
     group: str, asked: ForecastAsked, receiver: ReceiverOf, token: MayRead
-) -> RetentionForecast:
+) -> Response:
     """The same, by policies that might be declared."""
-    return await foresee(receiver, group, asked)
+    return await asyncio.to_thread(_rendered, await foresee(receiver, group, asked))
 
 
-@router.post("/retention/preview")
-def preview_retention(proposal: Proposal, receiver: ReceiverOf, token: MayRead) -> RetentionPreview:
+@router.post("/retention/preview", response_model=RetentionPreview)
+def preview_retention(proposal: Proposal, receiver: ReceiverOf, token: MayRead) -> Response:
     """What would be dropped now, of all groups, if these policies were declared; nothing is changed."""
-    return receiver.retention.preview(proposal.policies)
+    return _rendered(receiver.retention.preview(proposal.policies))
 
 
 async def foresee(receiver: Receiver, group: str, asked: ForecastAsked) -> RetentionForecast:
@@ -74,3 +75,8 @@ async def foresee(receiver: Receiver, group: str, asked: ForecastAsked) -> Reten
     return await at_leisure(
         receiver, lambda leisure: receiver.retention.foresee(group, asked, breathe=leisure)
     )
+
+
+def _rendered(answer: Model) -> Response:
+    """An answer as JSON; megabytes of it are made in a thread, and not between other requests."""
+    return Response(answer.model_dump_json(), media_type="application/json")

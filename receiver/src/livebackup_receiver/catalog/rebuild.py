@@ -1,60 +1,59 @@
 # SPDX-FileCopyrightText: The Livebackup authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The catalog's points out of the manifests alone, for when the catalog is lost.
+"""A new catalog out of the store alone: its manifests, and what was decided about points and policies.
 
-A point comes back when every layer that its manifests name is there with its manifest; then all of
-it is durable, whether or not the lost catalog had committed it. It must come before the first
-session: a session's reconcile would remove the bitmaps of points that the catalog does not know.
+It must come before the first session: a session's reconcile would remove the bitmaps of points that the
+catalog does not know. Tokens and sessions are in no file of the store, so they are gone with the old catalog.
 """
 
 from __future__ import annotations
 
-from itertools import groupby
-
+from livebackup_receiver.catalog.contents import has_history
 from livebackup_receiver.catalog.engine import Catalog
-from livebackup_receiver.catalog.points import add_point, has_point
-from livebackup_receiver.catalog.sessions import uncommitted_ids
-from livebackup_receiver.model import Point
-from livebackup_receiver.store.manifest import Manifest, point_of, read_manifest
-from livebackup_receiver.store.paths import LAYER_SUFFIX, MANIFEST_SUFFIX, Store
+from livebackup_receiver.catalog.points import add_point
+from livebackup_receiver.consolidation.recovery import recover_merges
+from livebackup_receiver.decisions import recover_marks
+from livebackup_receiver.errors import CatalogLost
+from livebackup_receiver.policies import recover_policies
+from livebackup_receiver.store.inventory import Inventory, take_inventory
+from livebackup_receiver.store.marks import read_marks, remove_mark
+from livebackup_receiver.store.paths import Store
+from livebackup_receiver.store.survey import Survey, survey
 
 
-def rebuild(catalog: Catalog, store: Store) -> list[Point]:
-    """Add every whole point of the store that the catalog does not have; those added, oldest first.
+def rebuild(catalog: Catalog, store: Store) -> Survey:
+    """Fill an empty catalog from a store that nobody works in; what was found.
 
-    :raise ManifestInvalid: a manifest cannot be read
+    :raise ManifestInvalid: a decision or the policies cannot be read, so nobody knows what is dropped
     """
-    found = points_in(store)
+    read_marks(store)
+    # Before it is settled, the manifest of a merged layer names a parent that may be gone.
+    recover_merges(catalog, store)
+    inventory = take_inventory(store)
+    found = survey(inventory, store)
     with catalog.write() as db:
-        refused = uncommitted_ids(db)
-        added = [point for point in found if point.id not in refused and not has_point(db, point.id)]
-        for point in added:
+        for point in sorted((*found.points, *found.ghosts), key=lambda each: each.id):
             add_point(db, point)
-    return added
+    recover_marks(catalog, store)
+    recover_policies(catalog, store)
+    _forget_gone(inventory, store)
+    return found
 
 
-def points_in(store: Store) -> list[Point]:
-    """Every point of the store whose layers and manifests are all there, oldest first.
+def require_catalog(catalog: Catalog, store: Store) -> None:
+    """Refuse to work with a catalog that has never heard of what is in the store.
 
-    :raise ManifestInvalid: a manifest cannot be read
+    :raise CatalogLost: it knows no session and no point, and the store holds points
     """
-    paths = [path for dummy, dummy, disk in store.disks() for path in disk.path.glob(f"*{MANIFEST_SUFFIX}")]
-    manifests = [read_manifest(path) for path in paths if path.with_suffix(LAYER_SUFFIX).exists()]
-    return [
-        point_of(members, store, committed_at=max(each.sealed_at for each in members))
-        for members in whole_points(manifests)
-    ]
+    with catalog.read() as db:
+        known = has_history(db)
+    if not known and survey(take_inventory(store), store).points:
+        raise CatalogLost(catalog.url, str(store.root))
 
 
-def whole_points(manifests: list[Manifest]) -> list[list[Manifest]]:
-    """The manifests of each point that has all its members and all their parents, oldest first; pure."""
-    whole: list[list[Manifest]] = []
-    known: set[tuple[str | None, str, str]] = set()
-    for dummy, group in groupby(sorted(manifests, key=lambda each: each.point), key=lambda each: each.point):
-        members = list(group)
-        named = {(member.vm, member.disk) for member in members[0].members}
-        rooted = all(each.parent is None or (each.parent, each.vm, each.disk) in known for each in members)
-        if rooted and named == {(each.vm, each.disk) for each in members}:
-            whole.append(members)
-            known |= {(each.point, each.vm, each.disk) for each in members}
-    return whole
+def _forget_gone(inventory: Inventory, store: Store) -> None:
+    """Remove the marks of dropped points of which a kill has left nothing else."""
+    there = {each.point for each in inventory.layers}
+    for mark in inventory.marks:
+        if mark.dropped_at and mark.point not in there:
+            remove_mark(store, mark.point)

@@ -217,14 +217,17 @@ class PolicyRow(Table):
 
 
 class LayerCheckRow(Table):
-    """When a layer was last read back, and what was found; ``ranges`` are pairs of offset and length."""
+    """When a layer was last read back, and what was found; ``ranges`` are pairs of offset and length.
+
+    ``checked_at`` is null if that is only known of layers that were merged into this one.
+    """
 
     __tablename__ = "layer_checks"
 
     vm: Mapped[str] = mapped_column(String(100), primary_key=True)
     disk: Mapped[str] = mapped_column(String(100), primary_key=True)
     point_id: Mapped[str] = mapped_column(String(26), primary_key=True)
-    checked_at: Mapped[datetime]
+    checked_at: Mapped[datetime | None]
     result: Mapped[str]
     problem: Mapped[str | None]
     ranges: Mapped[list[list[int]]]

@@ -19,12 +19,21 @@ from numpy.typing import NDArray
 
 from livebackup_receiver.chain import layout
 from livebackup_receiver.chain.copying import BLOCK, Copier
-from livebackup_receiver.chain.fold import Folded
-from livebackup_receiver.chain.holes import begin_writing
-from livebackup_receiver.chain.image import COMPRESSED, COPIED, OFFSET, ZERO, Image, Numbers
+from livebackup_receiver.chain.fold import Entries, Folded
+from livebackup_receiver.chain.image import (
+    COMPRESSED,
+    COPIED,
+    OFFSET,
+    TABLES_AT_ONCE,
+    ZERO,
+    Image,
+    Numbers,
+    Slots,
+)
 from livebackup_receiver.errors import LayerUnsupported
 
-WRITE_BACK_BYTES = 32 << 20
+# 128 GiB of data; some 100 MB of memory
+CLUSTERS_AT_ONCE = 2 << 20
 
 
 @dataclass
@@ -46,41 +55,70 @@ class Assembly:
     l1: Numbers = field(init=False)
     references: layout.References = field(init=False)
     compression: int | None = None
-    written_back: int = 0
+    _gathered: list[Entries] = field(default_factory=list)
+    _slots: list[Slots] = field(default_factory=list)
+    _count: int = 0
 
     def __post_init__(self) -> None:
         top = self.layers[-1]
         self.l1 = np.zeros(top.tables, np.uint64)
         self.references = layout.References(top.cluster_bits)
-        self.written_back = self.place
 
     @property
     def _step(self) -> int:
         return self.layers[-1].cluster_bytes
 
     def add(self, folded: Folded) -> None:
-        """Put some tables' clusters, then the tables themselves, into the file.
+        """Take in some tables; what they hold is in the file at the latest when it is finished.
 
         :raise LayerUnsupported: something that cannot be put together without decoding it
         """
-        entries = np.zeros(len(folded.entries), np.uint64)
+        held = folded.held
+        self._gathered.append(held)
+        self._slots.append(folded.slots)
+        self._count += len(held.index)
+        if self._count >= CLUSTERS_AT_ONCE:
+            self._put()
+
+    def _put(self) -> None:
+        """Put the gathered clusters, then their tables, into the file."""
+        if not self._gathered:
+            return
+        gathered, slots = Entries.together(self._gathered), np.concatenate(self._slots)
+        self._gathered, self._slots, self._count = [], [], 0
+        placed = self._place(gathered)
+        for start in range(0, len(slots), TABLES_AT_ONCE):
+            some = slots[start : start + TABLES_AT_ONCE]
+            self._add_tables(some, self._tables(some, gathered.index, placed))
+
+    def _place(self, gathered: Entries) -> Numbers:
+        """Bring clusters to their places; their new entries."""
+        entries = np.zeros(len(gathered.entries), np.uint64)
         if self.backing:
-            entries[folded.zero] = ZERO
-        stays = folded.data & (folded.source == self.keep) if self.keep is not None else None
-        if stays is not None:
-            entries[stays] = folded.entries[stays] & OFFSET | COPIED
+            entries[gathered.zero] = ZERO
+        moves = gathered.data
+        if self.keep is not None:
+            stays = moves & (gathered.source == self.keep)
+            entries[stays] = gathered.entries[stays] & OFFSET | COPIED
             self.references.add(entries[stays] & OFFSET)
-        moves = np.flatnonzero(folded.data if stays is None else folded.data & ~stays)
-        entries[moves] = self._place_data(folded, moves)
-        compressed = np.flatnonzero(folded.compressed)
-        if len(compressed):
-            entries[compressed] = self._place_compressed(folded, compressed)
-        self._clear_past_ends(folded, entries)
-        self._add_tables(folded, entries.reshape(-1, folded.entries_per_table))
-        self._write_back()
+            moves &= ~stays
+        entries[moves] = self._place_data(gathered.only(moves))
+        if (compressed := gathered.compressed).any():
+            entries[compressed] = self._place_compressed(gathered.only(compressed))
+        self._clear_past_ends(gathered, entries)
+        return entries
+
+    def _tables(self, slots: Slots, index: NDArray[np.int64], entries: Numbers) -> Numbers:
+        per_table = self.layers[-1].entries
+        tables = np.zeros((len(slots), per_table), np.uint64)
+        start, end = np.searchsorted(index, [slots[0] * per_table, (slots[-1] + 1) * per_table])
+        numbers = index[start:end]
+        tables[np.searchsorted(slots, numbers // per_table), numbers % per_table] = entries[start:end]
+        return tables
 
     def finish(self) -> layout.Plan:
         """Write the L1 table and the reference counts; what the header must say, when all is on the disk."""
+        self._put()
         top = self.layers[-1]
         plan = layout.Plan(top.virtual_size, top.cluster_bits, self.backing, self.compression or 0)
         l1_offset = self.place
@@ -92,29 +130,27 @@ class Assembly:
         os.truncate(self.file.fileno(), max(tail.end, os.fstat(self.file.fileno()).st_size))
         return tail.plan
 
-    def _place_data(self, folded: Folded, chosen: NDArray[np.int64]) -> Numbers:
-        host, source = folded.entries[chosen] & OFFSET, folded.source[chosen]
+    def _place_data(self, clusters: Entries) -> Numbers:
+        host, source = clusters.entries & OFFSET, clusters.source
         order = np.lexsort((host, source))
         host, source = host[order], source[order]
         for start, end in _runs(host, source, self._step):
             layer = self.layers[int(source[start])]
             offset, length = int(host[start]), (end - start) * self._step
             self._copy(layer, offset, self.place + start * self._step, min(length, layer.size - offset))
-        places = np.empty(len(chosen), np.uint64)
-        places[order] = np.uint64(self.place) + np.arange(len(chosen), dtype=np.uint64) * np.uint64(
-            self._step
-        )
+        places = np.empty(len(host), np.uint64)
+        places[order] = np.uint64(self.place) + np.arange(len(host), dtype=np.uint64) * np.uint64(self._step)
         self.references.add(places)
-        self.place += len(chosen) * self._step
+        self.place += len(host) * self._step
         return places | COPIED
 
-    def _place_compressed(self, folded: Folded, chosen: NDArray[np.int64]) -> Numbers:
+    def _place_compressed(self, clusters: Entries) -> Numbers:
         """Compressed clusters go byte for byte, in pieces that begin and end at blocks."""
-        placed = np.empty(len(chosen), np.uint64)
-        for number in np.unique(folded.source[chosen]).tolist():
-            layer, mine = self.layers[number], np.flatnonzero(folded.source[chosen] == number)
-            self._require_compression(layer)
-            placed[mine] = self._place_extents(layer, folded.entries[chosen[mine]])
+        placed = np.empty(len(clusters.entries), np.uint64)
+        for number in np.unique(clusters.source).tolist():
+            mine = np.flatnonzero(clusters.source == number)
+            self._require_compression(self.layers[number])
+            placed[mine] = self._place_extents(self.layers[number], clusters.entries[mine])
         self.place = -(-self.place // self._step) * self._step
         return placed
 
@@ -147,15 +183,13 @@ class Assembly:
             raise LayerUnsupported(str(layer.path), "its clusters are compressed in another way")
         self.compression = layer.compression
 
-    def _clear_past_ends(self, folded: Folded, entries: Numbers) -> None:
+    def _clear_past_ends(self, gathered: Entries, entries: Numbers) -> None:
         """The last cluster of a layer that is shorter than the disk is zeros past that layer's end."""
         for number, layer in enumerate(self.layers[:-1]):
             valid = layer.virtual_size % layer.cluster_bytes
             if not valid or layer.virtual_size >= self.layers[-1].virtual_size:
                 continue
-            at = np.flatnonzero(
-                (folded.index == layer.clusters - 1) & (folded.source == number) & folded.held
-            )
+            at = np.flatnonzero((gathered.index == layer.clusters - 1) & (gathered.source == number))
             for entry in entries[at].tolist():
                 if entry & int(COMPRESSED):
                     raise LayerUnsupported(str(layer.path), "its last cluster is compressed and cut short")
@@ -163,27 +197,22 @@ class Assembly:
                     place = (entry & int(OFFSET)) + valid
                     self.copier.write(self.file.fileno(), bytes(layer.cluster_bytes - valid), place)
 
-    def _add_tables(self, folded: Folded, tables: Numbers) -> None:
+    def _add_tables(self, slots: Slots, tables: Numbers) -> None:
         used = tables.any(axis=1)
-        old = self.layers[self.keep].l2(folded.slots) if self.keep is not None else None
+        old = self.layers[self.keep].l2(slots) if self.keep is not None else None
         if old is not None and self.keep is not None:
             same = used & (tables == old).all(axis=1)
-            self.l1[folded.slots[same]] = self.layers[self.keep].l1[folded.slots[same]]
+            self.l1[slots[same]] = self.layers[self.keep].l1[slots[same]]
             used &= ~same
         rows = np.flatnonzero(used)
         steps = np.arange(len(rows), dtype=np.uint64) * np.uint64(self._step)
-        self.l1[folded.slots[rows]] = np.uint64(self.place) + steps
+        self.l1[slots[rows]] = np.uint64(self.place) + steps
         for piece in layout.table_pieces(tables[rows], self.place):
             self.copier.write(self.file.fileno(), piece.content, piece.place)
         self.place += len(rows) * self._step
 
     def _copy(self, layer: Image, offset: int, place: int, length: int) -> None:
         self.copier.copy(layer.descriptor, offset, self.file.fileno(), place, length)
-
-    def _write_back(self) -> None:
-        if self.place - self.written_back >= WRITE_BACK_BYTES:
-            begin_writing(self.file.fileno(), self.written_back, self.place - self.written_back)
-            self.written_back = self.place
 
 
 def _runs(host: Numbers, source: NDArray[np.uint16], step: int) -> Iterator[tuple[int, int]]:

@@ -13,12 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from livebackup_receiver.chain.holes import begin_writing
+
 # linux/fs.h
 FICLONERANGE = 0x4020940D
 _RANGE = struct.Struct("qQQQ")
-# sync_file_range(2) and fallocate(2)
 BLOCK = 4096
 COPY_BYTES = 8 << 20
+WRITE_BACK_BYTES = 8 << 20
 BUFFER_BYTES = 1 << 20
 REFUSED = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS)
 
@@ -41,6 +43,7 @@ class Copier:
     pace: Pace = at_once
     copied_bytes: int = 0
     shared_bytes: int = 0
+    _unwritten: tuple[int, int] | None = None
     _buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(BUFFER_BYTES)), repr=False)
 
     def copy(self, source: int, offset: int, target: int, place: int, length: int) -> None:
@@ -59,7 +62,18 @@ class Copier:
             if not done:
                 return
             self.copied_bytes += done
+            self._write_back(target, place, done)
             offset, place, length = offset + done, place + done, length - done
+
+    def _write_back(self, target: int, place: int, length: int) -> None:
+        """Have what was copied written while the next is read, and not all of it at the end."""
+        if self._unwritten is None or self._unwritten[1] != place:
+            self._unwritten = (place, place)
+        self._unwritten = (self._unwritten[0], place + length)
+        start, end = self._unwritten
+        if end - start >= WRITE_BACK_BYTES:
+            begin_writing(target, start, end - start)
+            self._unwritten = None
 
     def write(self, target: int, content: bytes, place: int) -> None:
         """Write bytes that come from no extent of their own."""

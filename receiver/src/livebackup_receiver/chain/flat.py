@@ -12,15 +12,15 @@ import os
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import zstandard
+from numpy.typing import NDArray
 
 from livebackup_receiver.chain.copying import Copier
-from livebackup_receiver.chain.fold import Folded, folds
-from livebackup_receiver.chain.image import OFFSET, ZLIB, Image
+from livebackup_receiver.chain.fold import Entries, Folded, folds
+from livebackup_receiver.chain.image import COPIED, OFFSET, ZLIB, Image, Numbers
 from livebackup_receiver.errors import LayerDamaged, LayerUnsupported
 
 # QEMU's zlib clusters have no header, and a window of 4 KiB (qcow2.txt, "Compressed clusters").
@@ -92,8 +92,25 @@ class PackedCluster:
 AnyExtent = Extent | PackedCluster
 
 
-def extents(layers: Sequence[Image]) -> Iterator[AnyExtent]:
-    """What a chain holds, ascending; what is not listed is zeros.
+@dataclass(frozen=True)
+class Runs:
+    """Extents as arrays of one length; of a compressed cluster ``place`` is 0, ``entry`` says where it is.
+
+    :param offset: on the disk, in bytes, ascending
+    :param length: in bytes
+    :param source: the number of the layer
+    :param place: in that layer's file
+    """
+
+    offset: NDArray[np.int64]
+    length: NDArray[np.int64]
+    source: NDArray[np.uint16]
+    place: NDArray[np.int64]
+    entry: Numbers
+
+
+def disk_map(layers: Sequence[Image]) -> Iterator[Runs]:
+    """Where everything is that a chain holds, ascending; what is not listed is zeros.
 
     :param layers: bottom first, the lowest without a parent
     :raise LayerDamaged: a table cannot be read
@@ -102,8 +119,24 @@ def extents(layers: Sequence[Image]) -> Iterator[AnyExtent]:
     for layer in layers:
         if layer.cluster_bits != layers[-1].cluster_bits:
             raise LayerUnsupported(str(layer.path), "its clusters are of another size")
+    if len(layers) == 1:
+        yield from _map_of_one(layers[0])
+        return
     for folded in folds(layers):
-        yield from _extents(layers, folded)
+        yield _runs(layers, folded.held)
+
+
+def extents(layers: Sequence[Image]) -> Iterator[AnyExtent]:
+    """The same as ``disk_map``, one by one."""
+    for runs in disk_map(layers):
+        columns = (runs.offset, runs.length, runs.source, runs.place, runs.entry)
+        for offset, length, source, place, entry in zip(*(each.tolist() for each in columns), strict=True):
+            layer = layers[source]
+            if place:
+                yield Extent(offset, length, layer.descriptor, place)
+            else:
+                first, last = layer.compressed_extents(np.array([entry], np.uint64))
+                yield PackedCluster(offset, length, layer, int(first[0]), int(last[0]))
 
 
 def file_extents(descriptor: int, size: int) -> Iterator[Extent]:
@@ -133,24 +166,46 @@ def write_raw(layers: Sequence[Image], target: Path, *, copier: Copier) -> None:
                 copier.write(file.fileno(), extent.unpack()[: extent.length], extent.offset)
 
 
-def _extents(layers: Sequence[Image], folded: Folded) -> Iterator[AnyExtent]:
+def _map_of_one(image: Image) -> Iterator[Runs]:
+    """A full disk of a terabyte has 16 million entries, so those that say the usual are not taken apart."""
+    for slots, tables in image.batches():
+        flat = tables.reshape(-1)
+        plain = flat & OFFSET
+        together = int(slots[-1]) - int(slots[0]) < len(slots)
+        if together and np.array_equal(flat, plain | COPIED) and plain.all():
+            yield _plain_runs(image, int(slots[0]) * image.entries, plain)
+        else:
+            source = np.zeros(len(flat), np.uint16)
+            yield _runs([image], Folded(slots, image.entries, flat, source).held)
+
+
+def _plain_runs(image: Image, first: int, host: Numbers) -> Runs:
+    """Runs of clusters from the first on, of which none is missing, compressed or zeros."""
+    step = image.cluster_bytes
+    host = host[: image.clusters - first]
+    edges = np.flatnonzero(host[1:] - host[:-1] != np.uint64(step)) + 1
+    starts, ends = np.append(0, edges), np.append(edges, len(host))
+    offset = (first + starts) * step
+    length = np.minimum((ends - starts) * step, image.virtual_size - offset)
+    nothing = np.zeros(len(starts), np.uint64)
+    return Runs(offset, length, nothing.astype(np.uint16), host[starts].astype(np.int64), nothing)
+
+
+def _runs(layers: Sequence[Image], held: Entries) -> Runs:
     """Runs of clusters that follow each other on the disk and in their file."""
     step = layers[-1].cluster_bytes
-    at = np.flatnonzero(folded.data | folded.compressed)
-    if not len(at):
-        return
-    index, source = folded.index[at], folded.source[at]
-    host = np.where(folded.compressed[at], np.uint64(0), folded.entries[at] & OFFSET)
-    apart = (np.diff(index) != 1) | (source[1:] != source[:-1])
+    found = held.only(~held.zero)
+    packed = found.compressed
+    host = np.where(packed, np.uint64(0), found.entries & OFFSET)
+    apart = (np.diff(found.index) != 1) | (found.source[1:] != found.source[:-1])
     # two compressed clusters are both at 0 here, so they never follow each other
     apart |= np.diff(host) != np.uint64(step)
-    edges = [0, *(np.flatnonzero(apart) + 1).tolist(), len(at)]
-    for start, end in pairwise(edges):
-        layer, offset = layers[int(source[start])], int(index[start]) * step
-        # a layer that is shorter than the disk is zeros past its own end
-        length = min((end - start) * step, layer.virtual_size - offset, layers[-1].virtual_size - offset)
-        if host[start]:
-            yield Extent(offset, length, layer.descriptor, int(host[start]))
-        else:
-            first, last = layer.compressed_extents(folded.entries[at[start : start + 1]])
-            yield PackedCluster(offset, length, layer, int(first[0]), int(last[0]))
+    edges = np.flatnonzero(apart) + 1
+    starts, ends = np.append(0, edges), np.append(edges, len(host))
+    if not len(host):
+        starts = ends = edges
+    offset, source = found.index[starts] * step, found.source[starts]
+    # a layer that is shorter than the disk is zeros past its own end
+    sizes = np.array([min(layer.virtual_size, layers[-1].virtual_size) for layer in layers], np.int64)
+    length = np.minimum((ends - starts) * step, sizes[source] - offset)
+    return Runs(offset, length, source, host[starts].astype(np.int64), found.entries[starts])

@@ -46,6 +46,7 @@ ZLIB, ZSTD = 0, 1
 MAX_L1_BYTES = 32 << 20
 MAX_NAME = 1023
 CLUSTER_BITS = range(9, 22)
+USUAL_CLUSTER = 1 << 16
 
 _EXTENSION = struct.Struct(">II")
 _END, _BACKING_FORMAT, _BITMAPS = 0, 0xE2792ACA, 0x23852875
@@ -207,11 +208,14 @@ def backing_name(path: Path) -> str | None:
     :raise LayerDamaged: it is missing, no qcow2 image, or leads elsewhere than to a file beside it
     """
     try:
-        with path.open("rb") as file:
-            start = file.read(1 << max(CLUSTER_BITS))
+        with path.open("rb", buffering=0) as file:
+            start = os.pread(file.fileno(), USUAL_CLUSTER, 0)
+            header = header_of(start)
+            # The name lies in the first cluster; whoever asks may ask of thousands of layers.
+            if header.cluster_bits in CLUSTER_BITS and 1 << header.cluster_bits > USUAL_CLUSTER:
+                start = os.pread(file.fileno(), 1 << header.cluster_bits, 0)
     except OSError as error:
         raise LayerDamaged(str(path), error.strerror or "it cannot be opened") from None
-    header = header_of(start)
     _require_sound(path, header, start)
     return _backing(path, start, header)
 

@@ -82,7 +82,7 @@ def append(paths: Sequence[Path], *, parent: Parent | None, copier: Copier) -> N
         place = layout.aligned(lowest.size, lowest)
         assembly = Assembly(layers, lowest.file, copier, name, place, keep=0)
         for folded in folds(layers):
-            if folded.compressed.any():
+            if folded.held.compressed.any():
                 raise LayerUnsupported(str(lowest.path), "it or what comes to it is compressed")
             assembly.add(folded)
         plan = assembly.finish()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from livebackup_receiver.chain.fold import Folded, folds
+from livebackup_receiver.chain.fold import Entries, Folded, folds
 from livebackup_receiver.chain.image import COMPRESSED, OFFSET, ZERO, Image, Numbers
 from livebackup_receiver.errors import LayerDamaged
 
@@ -39,20 +39,20 @@ def check_fold(layers: Sequence[Image], merged: Image) -> None:
 
 def _require_same(folded: Folded, found: Numbers | None, image: Image, *, parented: bool) -> None:
     entries = np.zeros_like(folded.entries) if found is None else found.reshape(-1)
-    merged = Folded(folded.slots, folded.entries_per_table, entries, folded.source)
+    wanted, made = folded.every, Entries(folded.every.index, entries, folded.source)
     same = (
-        np.array_equal(folded.data, merged.data)
-        and np.array_equal(folded.compressed, merged.compressed)
-        and (not parented or np.array_equal(folded.zero, merged.zero))
-        and np.array_equal(_lengths(folded, image), _lengths(merged, image))
+        np.array_equal(wanted.data, made.data)
+        and np.array_equal(wanted.compressed, made.compressed)
+        and (not parented or np.array_equal(wanted.zero, made.zero))
+        and np.array_equal(_lengths(wanted, image), _lengths(made, image))
     )
     if not same:
         raise LayerDamaged(str(image.path), "its tables are not those of the layers it was merged from")
 
 
-def _lengths(folded: Folded, image: Image) -> Numbers:
+def _lengths(entries: Entries, image: Image) -> Numbers:
     """A compressed cluster keeps its number of sectors."""
-    lengths: Numbers = folded.entries[folded.compressed] >> np.uint64(62 - (image.cluster_bits - 8))
+    lengths: Numbers = entries.entries[entries.compressed] >> np.uint64(62 - (image.cluster_bits - 8))
     return lengths
 
 

@@ -10,13 +10,14 @@ merged layers are read by nobody. ``finish_merge`` may be repeated from any poin
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from livebackup_receiver import faultpoints
 from livebackup_receiver.catalog.chains import forget_layers, record_merge, record_size
 from livebackup_receiver.catalog.engine import Catalog
+from livebackup_receiver.catalog.layer_checks import carry_checks
 from livebackup_receiver.chain import holes
 from livebackup_receiver.chain.copying import Copier
 from livebackup_receiver.chain.image import open_image
@@ -25,7 +26,7 @@ from livebackup_receiver.chain.punch import punch
 from livebackup_receiver.chain.space import unreferenced
 from livebackup_receiver.consolidation.intent import write_intent
 from livebackup_receiver.consolidation.plan import Action, Merge, Punch, Remove
-from livebackup_receiver.errors import LayerInUse
+from livebackup_receiver.errors import DigestsInvalid, LayerInUse
 from livebackup_receiver.store import access, durable
 from livebackup_receiver.store.digests import read_table, write_merged
 from livebackup_receiver.store.durable import TEMPORARY_SUFFIX
@@ -81,35 +82,49 @@ def _punch(action: Punch, disk: Disk) -> None:
 
 
 def _merge(action: Merge, disk: Disk, copier: Copier) -> None:
+    replace_layer(action, disk, lambda made: _make(action, disk.directory, made, copier))
+    if action.into == "lowest":
+        _free(disk.directory.layer(action.top))
+
+
+def replace_layer(action: Merge, disk: Disk, make: Callable[[Path], Path]) -> None:
+    """Put another file in the place of the uppermost layer, whatever makes it.
+
+    :param make: given the name of a file that does not exist, makes that or another; durable, and proven
+    :raise LayerInUse: somebody opens the layers; nothing has changed
+    """
     directory = disk.directory
-    intent = directory.intent(action.top)
-    write_intent(intent, action)
+    write_intent(directory.intent(action.top), action)
     faultpoints.reached("chain.intent-written")
+    named = False
     try:
-        made = _make(action, directory, copier)
+        made = make(temporary(directory.layer(action.top)))
         with access.alone(directory.path) as free:
             if not free:
                 raise LayerInUse(str(directory.path))
             made.rename(directory.layer(action.top))
+            named = True
             durable.sync_directory(directory.path)
             faultpoints.reached("chain.layer-replaced")
             finish_merge(action, disk)
     except BaseException:
-        if not is_done(action, directory):
+        if not named:
             undo_merge(action, directory)
         raise
-    if action.into == "lowest":
-        _free(directory.layer(action.top))
 
 
-def _make(action: Merge, directory: DiskDirectory, copier: Copier) -> Path:
+def temporary(layer: Path) -> Path:
+    """The file that is to become a layer."""
+    return layer.with_name(layer.name + TEMPORARY_SUFFIX)
+
+
+def _make(action: Merge, directory: DiskDirectory, made: Path, copier: Copier) -> Path:
     """The file that takes the uppermost layer's place."""
     layers = [directory.layer(point) for point in action.points]
     parent = _parent(action, directory)
     if action.into == "lowest":
         append(layers, parent=parent, copier=copier)
         return layers[0]
-    made = layers[-1].with_name(layers[-1].name + TEMPORARY_SUFFIX)
     made.unlink(missing_ok=True)
     merge(layers, made, parent=parent, copier=copier)
     return made
@@ -134,25 +149,32 @@ def is_done(action: Merge, directory: DiskDirectory) -> bool:
 
 def undo_merge(action: Merge, directory: DiskDirectory) -> None:
     """Remove what was made for a merge that has not happened; what is behind a file's end stays there."""
-    made = directory.layer(action.top).with_name(directory.layer(action.top).name + TEMPORARY_SUFFIX)
-    durable.remove_files([made])
+    durable.remove_files([temporary(directory.layer(action.top))])
+    if action.into == "lowest":
+        lowest = directory.manifest(action.points[0])
+        status = directory.layer(action.points[0]).stat()
+        sizes = {"layer_size": status.st_size, "stored_bytes": status.st_blocks * BLOCK}
+        write_manifest(lowest, read_manifest(lowest).model_copy(update=sizes))
     durable.remove_files([directory.intent(action.top)])
 
 
 def finish_merge(action: Merge, disk: Disk) -> None:
     """Everything behind the new name of a merged layer; may be repeated."""
     directory = disk.directory
-    _replace_table(action, directory)
+    manifest = read_manifest(directory.manifest(action.top))
+    # The manifest has its new parent only when the table is done; tables of merged layers may be gone then.
+    if manifest.parent != action.parent:
+        _replace_table(action, directory)
     faultpoints.reached("chain.table-replaced")
     layer = directory.layer(action.top)
     status = layer.stat()
     stored = status.st_blocks * BLOCK
-    manifest = read_manifest(directory.manifest(action.top))
     changed = {"parent": action.parent, "layer_size": status.st_size, "stored_bytes": stored}
     write_manifest(directory.manifest(action.top), manifest.model_copy(update=changed))
     faultpoints.reached("chain.manifest-replaced")
     with disk.catalog.write() as db:
         record_merge(db, disk.vm, disk.disk, point=action.top, parent=action.parent, stored_bytes=stored)
+        carry_checks(db, disk.vm, disk.disk, action.points)
     faultpoints.reached("chain.catalog-written")
     remove_layers(disk, action.removes)
     faultpoints.reached("chain.merged-removed")
@@ -160,10 +182,17 @@ def finish_merge(action: Merge, disk: Disk) -> None:
 
 
 def _replace_table(action: Merge, directory: DiskDirectory) -> None:
-    """Lay the layers' digest tables over each other; without one of them there is none."""
+    """Lay the layers' digest tables over each other; without one of them there is none.
+
+    The old one of the uppermost layer would call damaged what has come from the others.
+    """
     paths = [directory.digests(point) for point in action.points]
-    if all(path.exists() for path in paths):
+    try:
         tables = [read_table(path) for path in paths]
+    except DigestsInvalid as error:
+        log.warning("%s; %s has none", error.cause, directory.layer(action.top))
+        durable.remove_files([paths[-1]])
+    else:
         write_merged(tables, paths[-1], parented=action.parent is not None)
 
 

@@ -10,49 +10,68 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
-from livebackup_receiver import faultpoints
-from livebackup_receiver.consolidation.act import Disk, finish_merge, undo_merge
-from livebackup_receiver.consolidation.intent import write_intent
+from livebackup_receiver.chain.copying import Pace
+from livebackup_receiver.chain.image import backing_name
+from livebackup_receiver.consolidation.act import Disk, replace_layer
 from livebackup_receiver.consolidation.plan import Merge
-from livebackup_receiver.errors import CommandFailed, LayerInUse
-from livebackup_receiver.store import access, durable
-from livebackup_receiver.store.durable import TEMPORARY_SUFFIX
+from livebackup_receiver.errors import CommandFailed, LayerDamaged
+from livebackup_receiver.store import durable
 
-# Longer than any disk takes; a hung file system must not hold the store for ever.
-TIMEOUT_S = 24 * 3600.0
+LOOK_S = 0.2
 
 
-def merge_by_qemu(action: Merge, disk: Disk) -> None:
+def merge_by_qemu(action: Merge, disk: Disk, pace: Pace) -> None:
     """Merge layers whatever they are, in a new file.
 
+    :raise GiveWay: as ``pace`` raises it; nothing has changed
+    :raise LayerDamaged: a layer leads elsewhere than to the one below it
     :raise CommandFailed: qemu-img cannot read them, or the result differs; nothing has changed
     :raise LayerInUse: somebody opens them; try again later
     """
     directory = disk.directory
-    layer = directory.layer(action.top)
-    made = layer.with_name(layer.name + TEMPORARY_SUFFIX)
-    write_intent(directory.intent(action.top), action)
-    try:
-        shutil.copyfile(layer, made)
-        parent = ["-b", directory.layer(action.parent).name, "-F", "qcow2"] if action.parent else ["-b", ""]
-        _run("qemu-img", "rebase", "-f", "qcow2", *parent, str(made))
-        _run("qemu-img", "compare", "-f", "qcow2", "-F", "qcow2", str(layer), str(made))
+    layers = [directory.layer(point) for point in action.points]
+    below = directory.layer(action.parent) if action.parent else None
+    _require_chain(layers, below)
+
+    def make(made: Path) -> Path:
+        pace(layers[-1].stat().st_blocks * 512)
+        shutil.copyfile(layers[-1], made)
+        parent = ["-b", below.name, "-F", "qcow2"] if below else ["-b", ""]
+        run(["qemu-img", "rebase", "-f", "qcow2", *parent, str(made)], pace)
+        run(["qemu-img", "compare", "-f", "qcow2", "-F", "qcow2", str(layers[-1]), str(made)], pace)
         durable.sync_file(made)
-        with access.alone(directory.path) as free:
-            if not free:
-                raise LayerInUse(str(directory.path))
-            durable.rename(made, layer)
-            faultpoints.reached("chain.layer-replaced")
-            finish_merge(action, disk)
+        return made
+
+    replace_layer(action, disk, make)
+
+
+def _require_chain(layers: list[Path], below: Path | None) -> None:
+    """QEMU would follow any name, so the names are looked at first."""
+    for layer, parent in zip(layers, [below, *layers[:-1]], strict=True):
+        if (found := backing_name(layer)) != (parent.name if parent else None):
+            raise LayerDamaged(str(layer), f"its parent is {found}, which it should not be")
+
+
+def run(argv: Sequence[str], pace: Pace) -> None:
+    """Run a program of QEMU; it is killed when somebody else needs the layers.
+
+    :raise CommandFailed: it ended with an error
+    :raise GiveWay: as ``pace`` raises it
+    """
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                words = process.communicate(timeout=LOOK_S)[0]
+                break
+            pace(0)
     except BaseException:
-        if made.exists():
-            undo_merge(action, directory)
+        process.kill()
+        process.communicate()
         raise
-
-
-def _run(*argv: str) -> None:
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    if done.returncode:
-        words = done.stderr or done.stdout
-        raise CommandFailed(" ".join(argv[:2]), done.returncode, words)
+    if process.returncode:
+        raise CommandFailed(" ".join(argv[:2]), process.returncode, words)

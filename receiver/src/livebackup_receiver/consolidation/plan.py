@@ -11,9 +11,9 @@ more.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise, takewhile
 from typing import Literal
 
 
@@ -103,7 +103,8 @@ def next_actions(
 def depth_of(layers: Sequence[LayerFacts]) -> int:
     """How many layers the longest chain has."""
     known = {each.point: each for each in layers}
-    return max((len(_chain(known, each.point)) for each in layers), default=0)
+    tips = {each.point for each in layers} - {each.parent for each in layers}
+    return max((len(list(_chain(known, tip))) for tip in tips), default=0)
 
 
 def after(layers: Sequence[LayerFacts], action: Action) -> list[LayerFacts]:
@@ -128,25 +129,22 @@ def _children(layers: Sequence[LayerFacts]) -> Mapping[str, tuple[str, ...]]:
     return children
 
 
-def _chain(known: Mapping[str, LayerFacts], point: str) -> list[str]:
-    """A layer and those below it, top first; ends where one is missing."""
-    chain: list[str] = []
+def _chain(known: Mapping[str, LayerFacts], point: str) -> Iterator[str]:
+    """A layer and those below it, top first; ends where one is missing, or seen before."""
+    seen: set[str] = set()
     wanted: str | None = point
-    while wanted is not None and wanted in known and wanted not in chain:
-        chain.append(wanted)
+    while wanted is not None and wanted in known and wanted not in seen:
+        yield wanted
+        seen.add(wanted)
         wanted = known[wanted].parent
-    return chain
 
 
 def _shared_merges(known: Mapping[str, LayerFacts], children: Mapping[str, tuple[str, ...]]) -> list[Action]:
     """Each kept layer with the ghosts right below it, all at once."""
     merges: list[Action] = []
     for top in (each for each in known.values() if not each.dropped):
-        run = [top.point]
-        for point in _chain(known, top.point)[1:]:
-            if not known[point].dropped:
-                break
-            run.append(point)
+        below = islice(_chain(known, top.point), 1, None)
+        run = [top.point, *takewhile(lambda point: known[point].dropped, below)]
         if len(run) > 1:
             merges.append(_merge(tuple(run[::-1]), known, children, into="new"))
     return merges
@@ -174,7 +172,7 @@ def _shortening(
 ) -> list[Action]:
     """A kept layer of a chain that is too long becomes a full one; sharing extents, that moves nothing."""
     for tip in (point for point in known if not children[point]):
-        chain = _chain(known, tip)
+        chain = list(_chain(known, tip))
         if len(chain) > max_depth:
             points = tuple(chain[max_depth // 2 :][::-1])
             return [Merge(points, None, "new", ())]
@@ -186,7 +184,7 @@ def _cheapest_merge(
 ) -> list[Action]:
     """The ghost to which the least must be added, in a chain that is too long."""
     for tip in (point for point in known if not children[point]):
-        chain = _chain(known, tip)
+        chain = list(_chain(known, tip))
         if len(chain) <= max_depth:
             continue
         pairs = [

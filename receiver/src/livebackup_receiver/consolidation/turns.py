@@ -12,7 +12,19 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from livebackup_receiver.coordinator.attendance import STANDING_STILL
+from livebackup_receiver.model import SessionState
+
 LONGEST_NAP_S = 0.2
+SHARE_WHILE_SESSIONS_RUN = 0.1
+
+
+def share_of(states: Iterable[SessionState]) -> float:
+    """What part of its speed background work may use while sessions are in these states; pure."""
+    running = list(states)
+    if any(state in STANDING_STILL for state in running):
+        return 0.0
+    return SHARE_WHILE_SESSIONS_RUN if running else 1.0
 
 
 class GiveWay(Exception):

@@ -8,7 +8,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence, Set
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from livebackup_receiver.catalog.chains import layers_of_disks
@@ -19,6 +20,7 @@ from livebackup_receiver.chain.holes import punches
 from livebackup_receiver.completion import complete_in_thread
 from livebackup_receiver.config import Config
 from livebackup_receiver.consolidation.act import Disk, carry_out
+from livebackup_receiver.consolidation.compress import Incompressible, compress_layer, is_compressible
 from livebackup_receiver.consolidation.fallback import merge_by_qemu
 from livebackup_receiver.consolidation.plan import (
     Abilities,
@@ -29,8 +31,7 @@ from livebackup_receiver.consolidation.plan import (
     next_actions,
 )
 from livebackup_receiver.consolidation.recovery import settle
-from livebackup_receiver.consolidation.turns import GiveWay, Pace, Turns
-from livebackup_receiver.coordinator.attendance import STANDING_STILL
+from livebackup_receiver.consolidation.turns import GiveWay, Pace, Turns, share_of
 from livebackup_receiver.errors import LayerInUse, LayerUnsupported, ReceiverError
 from livebackup_receiver.model import Session
 from livebackup_receiver.store.paths import Store
@@ -39,7 +40,6 @@ log = logging.getLogger(__name__)
 
 IDLE_S = 300.0
 POSTPONE_S = 5.0
-SHARE_WHILE_SESSIONS_RUN = 0.1
 
 
 def abilities_of(root: Path) -> Abilities:
@@ -52,16 +52,21 @@ def abilities_of(root: Path) -> Abilities:
 
 @dataclass
 class Consolidation:
-    """Consolidates disks in this thread; remembers what was punched, which the layers do not tell."""
+    """Consolidates disks in this thread; remembers what was punched, which the layers do not tell.
+
+    :param abilities: of every file system; None: each one is asked
+    """
 
     store: Store
     catalog: Catalog
-    abilities: Abilities
+    abilities: Abilities | None
     max_depth: int
     moved_bytes: int = 0
 
     def __post_init__(self) -> None:
         self._punched: dict[tuple[str, str], set[Punch]] = {}
+        self._tried: set[tuple[str, str, str]] = set()
+        self._asked: dict[int, Abilities] = {}
 
     def waiting(self) -> list[Disk]:
         """The disks that something can be done for, as far as the catalog tells."""
@@ -70,7 +75,7 @@ class Consolidation:
         return [
             Disk(vm, disk, self.store, self.catalog)
             for (vm, disk), layers in found.items()
-            if self._actions(vm, disk, layers)
+            if self.store.disk(vm, disk).path.is_dir() and self._actions(vm, disk, layers)
         ]
 
     def consolidate(self, disk: Disk, pace: AnyPace) -> None:
@@ -103,21 +108,61 @@ class Consolidation:
         self, vm: str, disk: str, layers: Sequence[LayerFacts], busy: Set[Punch] = frozenset()
     ) -> list[Action]:
         punched = self._punched.get((vm, disk), set()) | busy
-        return next_actions(layers, self.abilities, max_depth=self.max_depth, punched=punched)
+        abilities = self._abilities(self.store.disk(vm, disk).path)
+        return next_actions(layers, abilities, max_depth=self.max_depth, punched=punched)
+
+    def _abilities(self, directory: Path) -> Abilities:
+        if self.abilities is not None:
+            return self.abilities
+        device = directory.stat().st_dev
+        if device not in self._asked:
+            self._asked[device] = abilities_of(directory)
+        return self._asked[device]
 
     def _carry_out(self, action: Action, disk: Disk, pace: AnyPace) -> None:
-        copier = Copier(share=self.abilities.shares, pace=pace)
+        copier = Copier(share=self._abilities(disk.directory.path).shares, pace=pace)
         try:
             carry_out(action, disk, copier)
         except LayerUnsupported as error:
             if not isinstance(action, Merge):
                 raise
-            log.info("%s; merging it by qemu-img instead", error.cause)
-            merge_by_qemu(action, disk)
+            self._merge_otherwise(action, disk, copier, error)
         finally:
             self.moved_bytes += copier.copied_bytes
         if isinstance(action, Punch):
             self._punched.setdefault((disk.vm, disk.disk), set()).add(action)
+
+    def _merge_otherwise(self, action: Merge, disk: Disk, copier: Copier, error: LayerUnsupported) -> None:
+        """What cannot be added to a file, as if compressed, goes into a new one; QEMU takes anything."""
+        try:
+            if action.into == "new":
+                raise error
+            carry_out(replace(action, into="new"), disk, copier)
+        except LayerUnsupported as unsupported:
+            log.info("%s; merging it by qemu-img instead", unsupported.cause)
+            merge_by_qemu(action, disk, copier.pace)
+
+    def compressible(self) -> list[tuple[Disk, LayerFacts]]:
+        """The layers of kept points that are not compressed and were not tried yet."""
+        with self.catalog.read() as db:
+            found = layers_of_disks(db)
+        return [
+            (Disk(vm, disk, self.store, self.catalog), layer)
+            for (vm, disk), layers in found.items()
+            for layer in layers
+            if not layer.dropped and (vm, disk, layer.point) not in self._tried
+        ]
+
+    def compress(self, disk: Disk, layer: LayerFacts, pace: AnyPace) -> None:
+        """Compress one layer, once.
+
+        :raise GiveWay: as ``pace`` raises it; nothing is lost
+        :raise ReceiverError: it cannot be read, proven or opened
+        """
+        if settle(disk) and is_compressible(disk.directory.layer(layer.point)):
+            with suppress(Incompressible):
+                compress_layer(layer.point, layer.parent, disk, pace)
+        self._tried.add((disk.vm, disk.disk, layer.point))
 
 
 class Consolidator:
@@ -162,13 +207,26 @@ class Consolidator:
                 await self._consolidate(disk)
             else:
                 self._postponed.add((disk.vm, disk.disk))
+        if self._config.compression == "zstd":
+            await self._compress()
+
+    async def _compress(self) -> None:
+        """Compress layers while no session runs and nothing else is to be done."""
+        for disk, layer in await asyncio.to_thread(self._consolidation.compressible):
+            if self._wanted.is_set() or self._postponed or self._open_sessions():
+                return
+            if self._turns.is_free(disk.vm):
+                await self._work(disk, partial(self._consolidation.compress, disk, layer))
 
     async def _consolidate(self, disk: Disk) -> None:
+        await self._work(disk, partial(self._consolidation.consolidate, disk))
+
+    async def _work(self, disk: Disk, work: Callable[[Pace], None]) -> None:
         pace = Pace(self._config.consolidation_bytes_per_s, self._current_share)
         async with self._turns.work(disk.vm, pace):
             watch = asyncio.create_task(self._watch())
             try:
-                await complete_in_thread(self._consolidation.consolidate, disk, pace)
+                await complete_in_thread(work, pace)
             except (GiveWay, LayerInUse):
                 self._postponed.add((disk.vm, disk.disk))
             except (ReceiverError, OSError) as error:
@@ -182,10 +240,7 @@ class Consolidator:
 
     async def _watch(self) -> None:
         while True:
-            states = [session.state for session in self._open_sessions()]
-            self._share = SHARE_WHILE_SESSIONS_RUN if states else 1.0
-            if any(state in STANDING_STILL for state in states):
-                self._share = 0.0
+            self._share = share_of(session.state for session in self._open_sessions())
             await asyncio.sleep(0.05)
 
 

@@ -32,7 +32,7 @@ from livebackup_receiver.errors import NobodyLeft, ReceiverError, StoreFailed
 from livebackup_receiver.model import ParticipantState, SessionState, Transfer, TransferState
 from livebackup_receiver.storage_daemon.intake import Intake, open_intake
 from livebackup_receiver.storage_daemon.ports import PortRange
-from livebackup_receiver.store import durable
+from livebackup_receiver.store import durable, room, volumes
 from livebackup_receiver.store.manifest import Manifest, point_of
 from livebackup_receiver.store.paths import Store
 
@@ -143,7 +143,9 @@ async def _plan(live: LiveSession, stage: Stage, watch: Watch) -> None:
     ancestors = await asyncio.to_thread(prepare.find_ancestors, stage.catalog, stage.store, reports)
     expected = await asyncio.to_thread(prepare.find_members, stage.catalog, live.record.group)
     transfers = prepare.plan_session(reports, ancestors)
-    watch.require_room(prepare.needed_bytes(transfers, reports))
+    needs = prepare.needed_bytes(transfers, reports)
+    homes = await asyncio.to_thread(volumes.homes_of, stage.store, stage.config.volumes, needs)
+    watch.require_room(room.by_volume(needs, homes))
     async with live.changed:
         # A host may have failed while the catalog was read.
         present = {each.host for each in live.present}
@@ -152,7 +154,8 @@ async def _plan(live: LiveSession, stage: Stage, watch: Watch) -> None:
         transitions.missing(live.record, membership.absent(live.record, expected, coming), now=now())
         live.announce(entered=True)
         membership.require(live.record)
-    await complete_in_thread(prepare.make_directories, stage.catalog, stage.store, live.record.disks)
+    disks = live.record.disks
+    await complete_in_thread(prepare.make_directories, stage.catalog, stage.store, disks, homes)
 
 
 async def _release(live: LiveSession, intake: Intake) -> None:

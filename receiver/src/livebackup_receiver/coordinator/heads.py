@@ -4,13 +4,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from livebackup_receiver.catalog.engine import Catalog
+from livebackup_receiver.catalog.layer_checks import bad_checks
 from livebackup_receiver.catalog.points import DiskPoint, disk_points
 from livebackup_receiver.errors import DigestsInvalid, NoResync, ReceiverError
 from livebackup_receiver.model import Level, Session
+from livebackup_receiver.scrub import quarantine
+from livebackup_receiver.scrub.finding import LayerCheck
 from livebackup_receiver.store import digests
 from livebackup_receiver.store.paths import Store
 
@@ -49,6 +52,8 @@ def composed_digests(
 ) -> Iterator[bytes]:
     """The digests of what a disk held at the head that its plan names; see ``store.digests.frames``.
 
+    Where the layers are damaged there is a digest that no content has.
+
     :raise NoResync: the session is not open, or does not resynchronize this disk on this host
     :raise DigestsInvalid: a table cannot be used
     """
@@ -64,4 +69,15 @@ def composed_digests(
         raise NoResync(vm, disk, host, session.id)
     with catalog.read() as db:
         points = disk_points(db, vm, disk)
-    return digests.frames(digests.read_chain(tables_of(points, store, head=head)))
+        checks = bad_checks(db, {vm}).get((vm, disk), {})
+    return digests.frames(_without_damage(tables_of(points, store, head=head), checks))
+
+
+def _without_damage(paths: Sequence[Path], checks: Mapping[str, LayerCheck]) -> list[digests.Table]:
+    """The tables of a chain, in which nothing matches what is damaged: so that is sent again."""
+    tables: list[digests.Table] = []
+    for path, table in zip(paths, digests.read_chain(paths), strict=True):
+        tables.append(table)
+        if (check := checks.get(path.stem)) and check.ranges:
+            tables.append(quarantine.over(table, check.ranges))
+    return tables

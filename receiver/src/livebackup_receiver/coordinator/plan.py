@@ -3,9 +3,9 @@
 """Which level each disk is backed up at, and why; pure.
 
 A disk is incremental when it carries a healthy checkpoint bitmap of a committed point whose layer
-is there: that bitmap has recorded every write since. Without such a bitmap it is a resync if the
-digests of its head are there and its host can compare with them. Anything else is a full backup. The
-reason is one that a person understands.
+is there: that bitmap has recorded every write since. Without such a bitmap, or when the layers below are
+damaged, it is a resync if the digests of its head are there and its host can compare with them. Anything
+else is a full backup. The reason is one that a person understands.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ FAULTS = {
 class Ancestor:
     """A committed point of one disk.
 
-    :param present: its layer is in the store
+    :param present: its layer is in the store, and its chain can be opened as far as that is known
     :param undigested: why its digest tables cannot be compared with; None: they can
     :param dropped: retention keeps it no longer, so nothing can lie on it, even while its layer is there
+    :param damaged: a layer that it is read from is not what it was; None: none is known to be
     """
 
     point: str
@@ -44,6 +45,7 @@ class Ancestor:
     present: bool
     undigested: str | None = None
     dropped: bool = False
+    damaged: str | None = None
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,8 @@ def _obstacle(disk: DiskReport, bitmap: BitmapReport, known: Mapping[str, Ancest
         return f"point {bitmap.point} no longer exists"
     if not bitmap.healthy:
         return FAULTS[bitmap.fault or BitmapFault.INCONSISTENT].format(point=bitmap.point)
+    if ancestor.damaged:
+        return ancestor.damaged
     if not ancestor.present:
         return f"the layer of point {bitmap.point} is missing in the store"
     return _resize(disk, bitmap, known)

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from livebackup_receiver.coordinator import membership
@@ -21,7 +21,7 @@ from livebackup_receiver.errors import (
     TransferStalled,
 )
 from livebackup_receiver.model import Participant, Policy, Session, SessionState
-from livebackup_receiver.store import room
+from livebackup_receiver.store import room, volumes
 
 # Less than this is no room at all: a cluster with its tables may not fit any more.
 FULL_BYTES = 1 << 20
@@ -45,6 +45,8 @@ class Watch:
         """:param others: the sessions that run now"""
         self._live = live
         self._store = store
+        # the volumes that the session's disks are on, once it is planned
+        self._volumes = {store}
         self._reserve_bytes = reserve_bytes
         self._others = others
         self._join_timeout_s = join_timeout_s
@@ -67,30 +69,35 @@ class Watch:
         for participant in self._live.present:
             self._listen_to(participant)
         if self._live.record.state is SessionState.TRANSFERRING:
-            self.require_room(0)
+            self.require_room({})
             self._look_for_standstill()
         membership.require(self._live.record)
 
-    def require_room(self, need_bytes: int) -> None:
-        """Ask whether the store can take so many bytes beside what others are still to store.
+    def require_room(self, needs: Mapping[Path, int]) -> None:
+        """Ask whether each volume can take so many bytes beside what others are still to store.
 
-        :raise StoreFull: it cannot
+        Where those will store it is not asked: better to refuse a session than to fill a volume.
+
+        :raise StoreFull: one cannot
         """
-        free = room.free_bytes(self._store)
-        need = need_bytes + (room.outstanding_bytes(self._others()) if need_bytes else 0)
-        room.require_room(self._store, free=free, reserve=self._reserve_bytes, need=need)
+        self._volumes |= set(needs)
+        others = room.outstanding_bytes(self._others()) if any(needs.values()) else 0
+        for volume in sorted(self._volumes):
+            need = needs.get(volume, 0) + (others if needs.get(volume) else 0)
+            free = volumes.free_bytes(volume)
+            room.require_room(volume, free=free, reserve=self._reserve_bytes, need=need)
 
     def explain(self, problem: ReceiverError) -> ReceiverError:
         """The cause behind a problem: where writes fail because the store is full, that is it."""
         try:
-            free = room.free_bytes(self._store)
+            free, volume = min((room.free_bytes(each), each) for each in self._volumes)
         except OSError:
             return problem
         receiving = self._live.record.state in (SessionState.TRANSFERRING, SessionState.CUTTING)
         if not receiving or free >= FULL_BYTES or isinstance(problem, StoreFull):
             return problem
         missing = sum(max(0, disk.total_bytes - disk.done_bytes) for disk in self._live.record.disks)
-        return StoreFull(str(self._store), missing + self._reserve_bytes, free)
+        return StoreFull(str(volume), missing + self._reserve_bytes, free)
 
     def _look_for_missing(self) -> None:
         joined = {each.host for each in self._live.record.participants}

@@ -5,6 +5,8 @@
 ReceiverError                      500  exit 1
 |- ConfigInvalid                   500  exit 2
 |- CatalogFailed                   503  exit 3
+|- CatalogLost                     503  exit 3
+|- CatalogNotEmpty                 500  exit 3
 |- NotReady                        503  exit 3
 |- NotRunning                      503  exit 3
 |- RequestRefused                  500  exit 3
@@ -22,6 +24,7 @@ ReceiverError                      500  exit 1
 |  |- TokenUnknown
 |  `- RouteUnknown
 |- StoreBusy                       503  exit 3
+|- StoreUnsupported                500  exit 8
 |- Conflict                        409  exit 6
 |  |- GroupBusy
 |  |- VmBusy
@@ -52,6 +55,7 @@ ReceiverError                      500  exit 1
 |- StorageDaemonFailed             500  exit 9
 |  `- NoPortFree                   503
 |- LayerDamaged                    500  exit 10
+|- PointDamaged                    409  exit 10
 |- LayerUnsupported                500  exit 10
 |- ManifestInvalid                 500  exit 10
 |- DigestsInvalid                  500  exit 10
@@ -94,12 +98,15 @@ from livebackup_receiver.errors.access import (
 )
 from livebackup_receiver.errors.base import (
     CatalogFailed,
+    CatalogLost,
+    CatalogNotEmpty,
     ConfigInvalid,
     NotReady,
     NotRunning,
     ReceiverError,
     RequestRefused,
     StoreBusy,
+    StoreUnsupported,
 )
 from livebackup_receiver.errors.conflicts import (
     Conflict,
@@ -148,6 +155,7 @@ from livebackup_receiver.errors.work import (
     LayerUnsupported,
     ManifestInvalid,
     NoPortFree,
+    PointDamaged,
     StorageDaemonFailed,
     StoreFailed,
     StoreFull,
@@ -158,6 +166,8 @@ __all__ = [
     "AbortRequested",
     "BodyInvalid",
     "CatalogFailed",
+    "CatalogLost",
+    "CatalogNotEmpty",
     "CommandFailed",
     "CommandTimedOut",
     "ConfigInvalid",
@@ -186,6 +196,7 @@ __all__ = [
     "NotRunning",
     "ParticipantFailed",
     "ParticipantSilent",
+    "PointDamaged",
     "PointKept",
     "PointUnknown",
     "PolicyUnknown",
@@ -205,6 +216,7 @@ __all__ = [
     "StoreBusy",
     "StoreFailed",
     "StoreFull",
+    "StoreUnsupported",
     "TargetExists",
     "TargetFull",
     "TargetInUse",

@@ -102,3 +102,41 @@ class StoreBusy(ReceiverError):
     exit_code = 3
     cause_template = "the store {e.store} is in use by another receiver"
     remedy_template = "stop that one first, or give this one a store of its own"
+
+
+@dataclass(eq=False)
+class StoreUnsupported(ReceiverError):
+    """The store is not of the format that this version works on."""
+
+    store: str
+    problem: str
+    code = "store-unsupported"
+    exit_code = 8
+    cause_template = "the store {e.store} cannot be used: {e.problem}"
+    remedy_template = "install a livebackup-receiver as new as the one that made it"
+
+
+@dataclass(eq=False)
+class CatalogLost(ReceiverError):
+    """There are points in the store, and the catalog has never heard of any."""
+
+    url: str
+    store: str
+    code = "catalog-lost"
+    http_status = 503
+    exit_code = 3
+    cause_template = "the catalog {e.url} is empty, and the store {e.store} is not"
+    remedy_template = (
+        "bring the catalog back, or make it from the store with `livebackup-receiver catalog rebuild`"
+    )
+
+
+@dataclass(eq=False)
+class CatalogNotEmpty(ReceiverError):
+    """A catalog in another database than SQLite cannot be put aside."""
+
+    url: str
+    code = "catalog-not-empty"
+    exit_code = 3
+    cause_template = "the catalog {e.url} is not empty, and can only be put aside if it is a SQLite file"
+    remedy_template = "name an empty database in catalog_url, and rebuild again"

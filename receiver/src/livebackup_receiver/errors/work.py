@@ -137,3 +137,21 @@ class DigestsInvalid(ReceiverError):
     exit_code = 10
     cause_template = "the digest table {e.path} cannot be used: {e.problem}"
     remedy_template = "check the disk it lies on, then run the backup again, which copies the disk in full"
+
+
+@dataclass(eq=False)
+class PointDamaged(ReceiverError):
+    """A scrub has found damage in what a restore would read; ``whole`` are points without."""
+
+    point: str
+    vm: str
+    disk: str
+    where: str
+    whole: str
+    code = "point-damaged"
+    http_status = 409
+    exit_code = 10
+    cause_template = "disk {e.disk} of VM {e.vm} is damaged at point {e.point}, {e.where}"
+    remedy_template = (
+        "take {e.whole}, or what is left of this one with `livebackup-receiver restore --no-verify`"
+    )

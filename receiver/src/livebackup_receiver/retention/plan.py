@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 
 from livebackup_receiver.model import Model, Moment
 from livebackup_receiver.retention.declared import DeclaredPolicy, in_force
-from livebackup_receiver.retention.facts import PointFacts
+from livebackup_receiver.retention.facts import Disk, PointFacts
 from livebackup_receiver.retention.policy import Scope, ScopedPolicy
 from livebackup_receiver.retention.verdicts import Verdict, judge
 
@@ -91,14 +92,16 @@ def is_for(scope: Scope, group: str, points: Sequence[PointFacts]) -> bool:
     return any(scope.covers(group, disks) for disks in {point.disks for point in points})
 
 
-def vms_of(point: PointFacts) -> list[str]:
-    """The names of its VMs."""
-    return sorted({vm for vm, dummy in point.disks})
+# Most points hold the same.
+@lru_cache
+def vms_of(disks: tuple[Disk, ...]) -> list[str]:
+    """The names of the VMs that disks belong to; not to be changed."""
+    return sorted({vm for vm, dummy in disks})
 
 
 def _going(groups: Groups, policies: Sequence[ScopedPolicy], now: datetime) -> list[GoingPoint]:
     return [
-        GoingPoint(group=group, point=each.point.id, cut_at=each.point.cut_at, vms=vms_of(each.point))
+        GoingPoint(group=group, point=each.point.id, cut_at=each.point.cut_at, vms=vms_of(each.point.disks))
         for group, points in groups.items()
         for each in judge(points, policies, now)
         if not each.keep
@@ -111,7 +114,7 @@ def _point_verdict(verdict: Verdict) -> PointVerdict:
         point=point.id,
         cut_at=point.cut_at,
         complete=point.complete,
-        vms=vms_of(point),
+        vms=vms_of(point.disks),
         keep=verdict.keep,
         rules=list(verdict.rules),
     )

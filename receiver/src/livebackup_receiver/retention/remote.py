@@ -57,20 +57,20 @@ class RemoteRetention:
         return RetentionForecast.model_validate(answer)
 
     def drop(self, point: str) -> None:
-        self.receiver.delete(f"/points/{quote(point)}")
+        self.receiver.delete(f"/points/{quote(point, safe='')}")
 
     def pin(self, point: str, reason: str, until: datetime | None) -> Point:
         return self._mark(point, "pin", {"reason": reason, "until": until and rfc3339(until)})
 
     def unpin(self, point: str) -> Point:
-        return Point.model_validate(self.receiver.delete(f"/points/{quote(point)}/pin"))
+        return Point.model_validate(self.receiver.delete(f"/points/{quote(point, safe='')}/pin"))
 
     def lock(self, point: str, until: datetime) -> Point:
         return self._mark(point, "lock", {"until": rfc3339(until)})
 
     def _mark(self, point: str, what: str, body: dict[str, Any]) -> Point:
-        return Point.model_validate(self.receiver.put(f"/points/{quote(point)}/{what}", body))
+        return Point.model_validate(self.receiver.put(f"/points/{quote(point, safe='')}/{what}", body))
 
 
 def _path(group: str) -> str:
-    return f"/groups/{quote(group)}/retention"
+    return f"/groups/{quote(group, safe='')}/retention"

@@ -91,6 +91,11 @@ class Store:
         return self.root / "run"
 
     @property
+    def format(self) -> Path:
+        """The version of all this; see ``store.format``."""
+        return self.root / "format.json"
+
+    @property
     def points(self) -> Path:
         """Where decisions about points are kept; see ``store.marks``."""
         return self.root / "points"

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from livebackup_receiver.errors import StoreFull
@@ -37,6 +37,14 @@ def outstanding_bytes(sessions: Iterable[Session]) -> int:
     return sum(
         max(0, (disk.dirty_bytes or 0) - disk.sent_bytes) for disk in disks if disk.level is Level.INCREMENTAL
     )
+
+
+def by_volume(needs: Mapping[tuple[str, str], int], homes: Mapping[tuple[str, str], Path]) -> dict[Path, int]:
+    """What all disks on each volume need together; pure."""
+    found = dict.fromkeys(homes.values(), 0)
+    for disk, need in needs.items():
+        found[homes[disk]] += need
+    return found
 
 
 def require_room(store: Path, *, free: int, reserve: int, need: int = 0) -> None:

@@ -19,6 +19,7 @@ from livebackup_receiver.catalog.tokens import Token
 from livebackup_receiver.errors import ReceiverError, RoleDenied, RouteUnknown
 from livebackup_receiver.events import Feed
 from livebackup_receiver.model import Point, Role
+from livebackup_receiver.scrub import health
 from livebackup_receiver.state import Receiver
 from livebackup_receiver.web.answers import HERE, PageRoute, page
 from livebackup_receiver.web.logins import COOKIE, LIFETIME_S
@@ -98,7 +99,9 @@ async def show_section(section: str, receiver: ReceiverOf, viewer: Viewer) -> Re
 @router.get("/points/{point_id}")
 async def show_point(point_id: str, receiver: ReceiverOf, viewer: Viewer) -> Response:
     point = await asyncio.to_thread(_load_point, receiver, point_id)
-    return page("point.html", viewer=viewer, point=point.model_dump(mode="json"))
+    found = await asyncio.to_thread(health.disk_states, receiver.catalog, receiver.store, point)
+    states = {(each.vm, each.disk): each.model_dump(mode="json") for each in found}
+    return page("point.html", viewer=viewer, point=point.model_dump(mode="json"), states=states)
 
 
 @router.get("/sessions/{session_id}")

@@ -8,9 +8,11 @@ Pure; every function is a Jinja filter of the page (``FILTERS``) and takes the J
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from livebackup_receiver.model import SessionState
+from livebackup_receiver.web.wording import instant, utc
 
 Record = Mapping[str, Any]
 
@@ -76,6 +78,25 @@ def longest_pause(point: Record) -> float | None:
     return max((vm["pause_ms"] for vm in point["vms"] if vm["pause_ms"] is not None), default=None)
 
 
+class Hold(NamedTuple):
+    """What keeps a point from being dropped: ``pinned`` or ``locked``, and the whole of it in words."""
+
+    kind: str
+    words: str
+
+
+def holds(point: Record, now: datetime) -> list[Hold]:
+    """What holds a point now; a pin or lock that has ended does not."""
+    found = []
+    pin_until, locked_until = point["pin_until"], point["locked_until"]
+    if point["pin_reason"] is not None and (pin_until is None or instant(pin_until) > now):
+        until = f", until {utc(pin_until)}" if pin_until else ""
+        found.append(Hold("pinned", f"Pinned: {point['pin_reason']}{until}"))
+    if locked_until and instant(locked_until) > now:
+        found.append(Hold("locked", f"Locked until {utc(locked_until)}"))
+    return found
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
-    figure.__name__: figure for figure in (steps, absent_hosts, percent, disks, stored, longest_pause)
+    figure.__name__: figure for figure in (steps, absent_hosts, percent, disks, stored, longest_pause, holds)
 }

@@ -23,13 +23,21 @@ MOODS = {
     "complete": "ok",
     "finished": "ok",
     "sealed": "ok",
+    "good": "ok",
     "warning": "warn",
+    "unreadable": "warn",
     "incomplete": "warn",
     "missing": "warn",
     "failed": "bad",
     "aborted": "bad",
+    "damaged": "bad",
     "waiting": "idle",
     "planned": "idle",
+    "never": "idle",
+    "keep": "ok",
+    "drop": "warn",
+    "pinned": "idle",
+    "locked": "idle",
 }
 """How a state of any machine looks; every state not named here is work in progress."""
 

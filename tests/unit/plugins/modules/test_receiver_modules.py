@@ -113,6 +113,80 @@ def test_an_unknown_point(call_module: Any, api: Api) -> None:
     assert (result["failed"], result["error"]["code"]) == (True, "point-unknown")
 
 
+DECLARED = "PUT /policies/group%3Anightly"
+PREVIEW = "POST /retention/preview"
+
+
+def policy_api(api: Api) -> dict[str, Any]:
+    """Answer as a receiver that has a policy for group:nightly; these are its rules."""
+    api.answers = {
+        "GET /policies": example("policies.response"),
+        PREVIEW: example("retention-preview.response"),
+        DECLARED: example("policy-declare.response"),
+        "DELETE /policies/group%3Anightly": {},
+    }
+    rules = example("policy-declare.response")["policy"]
+    return {name: value for name, value in rules.items() if value is not None}
+
+
+def calls(api: Api) -> list[str]:
+    return [call for call, dummy in api.calls]
+
+
+def test_a_policy_that_is_declared_already(call_module: Any, api: Api) -> None:
+    rules = policy_api(api)
+    result = call_module("policy", **OPTIONS, scope="group:nightly", **rules)
+    assert not result["changed"]
+    assert result["policy"] == example("policy-declare.response")["policy"]
+    assert DECLARED not in calls(api)
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_another_policy_and_what_it_drops(call_module: Any, api: Api, check: bool) -> None:
+    policy_api(api)
+    result = call_module("policy", check=check, **OPTIONS, scope="group:nightly", daily=7, weekly=4)
+    assert result["changed"]
+    assert result["drops"] == example("retention-preview.response")["after"]
+    asked = dict(api.calls)[PREVIEW]
+    assert asked["policies"][0].keys() == example("retention-preview.request")["policies"][0].keys()
+    assert asked["policies"] == [{"scope": "group:nightly", "policy": result["policy"]}]
+    sent = [body for call, body in api.calls if call == DECLARED]
+    assert sent == ([] if check else [result["policy"]])
+    assert result["policy"].keys() == example("policy-declare.request").keys()
+    before, after = result["diff"]["before"], result["diff"]["after"]
+    assert (before["policy"]["hourly"], after["policy"]["hourly"]) == (24, None)
+    assert before["dropped now"] == []
+    assert after["dropped now"] == ["01JD2M3V5W6X7Y8Z9A0B1C2D3E cut 2026-11-18T02:00:03.771Z"]
+
+
+@pytest.mark.parametrize(("scope", "changed"), [("group:nightly", True), ("group:weekly", False)])
+def test_a_policy_is_withdrawn_if_there_is_one(call_module: Any, api: Api, scope: str, changed: bool) -> None:
+    policy_api(api)
+    result = call_module("policy", **OPTIONS, scope=scope, state="absent")
+    assert (result["changed"], result["policy"]) == (changed, None)
+    assert ("DELETE /policies/group%3Anightly" in calls(api)) is changed
+
+
+def test_the_scope_of_a_disk_stays_one_path(call_module: Any, api: Api) -> None:
+    policy_api(api)
+    api.answers["PUT /policies/disk%3Adb/vd-b"] = example("policy-declare.response")
+    assert call_module("policy", **OPTIONS, scope="disk:db/vd-b", daily=3)["changed"]
+
+
+def test_a_policy_without_a_rule_is_refused(call_module: Any, api: Api) -> None:
+    result = call_module("policy", **OPTIONS, scope="group:nightly", minimum=3)
+    assert "state is present but any of the following are missing: keep_last, keep_within" in result["msg"]
+    assert api.calls == []
+
+
+def test_what_the_receiver_says_of_a_policy(call_module: Any, api: Api) -> None:
+    policy_api(api)
+    api.answers[PREVIEW] = "retention-invalid"
+    result = call_module("policy", **OPTIONS, scope="nightly", daily=3)
+    assert (result["failed"], result["error"]["code"]) == (True, "retention-invalid")
+    assert DECLARED not in calls(api)
+
+
 @pytest.mark.parametrize("name", ["point_info", "session_info"])
 def test_plain_http_is_refused(call_module: Any, name: str) -> None:
     result = call_module(name, **{**OPTIONS, "receiver_url": "http://backup.example.com"})

@@ -30,7 +30,7 @@ def upgrade() -> None:
         sa.Column("vm", sa.String(length=100), nullable=False),
         sa.Column("disk", sa.String(length=100), nullable=False),
         sa.Column("point_id", sa.String(length=26), nullable=False),
-        sa.Column("checked_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("checked_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("result", sa.String(), nullable=False),
         sa.Column("problem", sa.String(), nullable=True),
         sa.Column("ranges", sa.JSON(), nullable=False),

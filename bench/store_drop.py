@@ -1,0 +1,128 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A point is dropped: by the receiver's own way, by `qemu-img rebase`, and by `qemu-img commit`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from livebackup_receiver.chain.copying import at_once
+from livebackup_receiver.consolidation.worker import Consolidation, abilities_of
+from livebackup_receiver.decisions import drop_points
+from livebackup_receiver.store.paths import Store
+
+from bench.chains import BEGIN, CLUSTER, ChainStore, catalog_of, scattered, straight
+from bench.file_systems import file_system
+from bench.report import Figure
+
+GIB = 1 << 30
+ROUNDS = 5
+DISK_BYTES = 64 * GIB
+AS_IT_COMES, AT_ONCE = 50, 1
+
+Run = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A store that is copied for each round: an old point, the one that is dropped, and one over it."""
+
+    folder: Path
+    points: tuple[str, ...]
+
+    def copy(self) -> Path:
+        """A copy that can be spoilt; the same data for everyone."""
+        work = self.folder / "work"
+        shutil.rmtree(work, ignore_errors=True)
+        subprocess.run(["cp", "-a", "--reflink=auto", str(self.folder / "store"), str(work)], check=True)
+        os.sync()
+        return work
+
+    def layers(self, root: Path) -> list[Path]:
+        directory = Store(root).disk("db", "vd-a")
+        return [directory.layer(point) for point in self.points]
+
+
+def run() -> dict[str, Figure]:
+    """The figures of dropping and merging."""
+    figures: dict[str, Figure] = {}
+    with file_system("xfs", "40G") as folder:
+        site = make(folder, dropped=4 * GIB, upper=1 * GIB)
+        runs = [(ours(site, AS_IT_COMES)[0], rebase(site), commit(site)) for dummy in range(ROUNDS)]
+        figures |= compare("drop_vs_rebase_xfs", runs, lambda run: run[1], "x, >= 40")
+        figures |= compare("merge_vs_best_xfs", runs, lambda run: min(run[1:]), "x, >= 4")
+    with file_system("ext4", "30G") as folder:
+        site = make(folder, dropped=1 * GIB, upper=GIB // 4)
+        drops = [(*ours(site, AS_IT_COMES), rebase(site)) for dummy in range(ROUNDS)]
+        figures |= compare("drop_vs_rebase_ext4", drops, lambda run: run[2], "x, >= 10")
+        figures["drop_data_bytes"] = Figure("bytes", [run[1] for run in drops], "0")
+    with file_system("ext4", "60G") as folder:
+        site = make(folder, dropped=4 * GIB, upper=1 * GIB)
+        runs = [(ours(site, AT_ONCE)[0], rebase(site), commit(site)) for dummy in range(ROUNDS)]
+        figures |= compare("merge_vs_best_ext4", runs, lambda run: min(run[1:]), "x, >= 1.2")
+    return figures
+
+
+def compare(name: str, runs: Sequence[Run], other: Callable[[Run], float], aim: str) -> dict[str, Figure]:
+    """How many times as fast ours was in each round, and the seconds behind it."""
+    return {
+        name: Figure("ratio", [other(run) / run[0] for run in runs], aim),
+        f"{name}_ours_s": Figure("s", [run[0] for run in runs]),
+        f"{name}_other_s": Figure("s", [other(run) for run in runs]),
+    }
+
+
+def make(folder: Path, *, dropped: int, upper: int) -> Site:
+    """Three points: 64 MiB, the one to be dropped, and one over it, both in random extents of 64 KiB."""
+    root = folder / "store"
+    root.mkdir()
+    with catalog_of(root) as catalog:
+        store = ChainStore(root, catalog, size=DISK_BYTES, digests=True)
+        store.add(straight(0, 64 << 20))
+        store.add(scattered(DISK_BYTES, dropped // CLUSTER, seed=1))
+        store.add(scattered(DISK_BYTES, upper // CLUSTER, seed=2))
+    return Site(folder, tuple(store.points))
+
+
+def ours(site: Site, max_depth: int) -> tuple[float, float]:
+    """Seconds from the order to drop a point until its space is back, and the bytes of data moved for it."""
+    root = site.copy()
+    with catalog_of(root) as catalog:
+        work = Consolidation(Store(root), catalog, abilities_of(root), max_depth=max_depth)
+        started = time.monotonic()
+        drop_points(catalog, Store(root), [site.points[1]], now=BEGIN)
+        for disk in work.waiting():
+            work.consolidate(disk, at_once)
+        sync(root)
+        return time.monotonic() - started, work.moved_bytes
+
+
+def rebase(site: Site) -> float:
+    """Seconds that `qemu-img rebase` and the removal take."""
+    lowest, dropped, upper = site.layers(site.copy())
+    started = time.monotonic()
+    subprocess.run(["qemu-img", "rebase", "-b", lowest.name, "-F", "qcow2", str(upper)], check=True)
+    dropped.unlink()
+    sync(upper.parent)
+    return time.monotonic() - started
+
+
+def commit(site: Site) -> float:
+    """Seconds that `qemu-img commit` into the dropped layer, and giving it the other's name take."""
+    dropped, upper = site.layers(site.copy())[1:]
+    started = time.monotonic()
+    subprocess.run(["qemu-img", "commit", "-q", "-d", str(upper)], check=True)
+    dropped.rename(upper)
+    sync(upper.parent)
+    return time.monotonic() - started
+
+
+def sync(folder: Path) -> None:
+    """Bring everything in a file system to the disk (`syncfs`)."""
+    subprocess.run(["sync", "--file-system", str(folder)], check=True)

@@ -1,0 +1,52 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the page of a point says of reading its disks back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from browsing import Visitor
+from damaging import CLUSTER, flip
+from playwright.async_api import expect
+from sample_store import SampleStore, Write
+
+from livebackup_receiver.chain.copying import at_once
+from livebackup_receiver.model import Point
+from livebackup_receiver.scrub.act import Scrubbed, scrub_layer
+
+# A browser on a small machine.
+pytestmark = pytest.mark.timeout(180)
+
+
+def scrub(visitor: Visitor, point: Point) -> None:
+    receiver = visitor.server.receiver
+    scrub_layer(
+        Scrubbed("db", "vd-a", point.id, receiver.store, receiver.catalog), at_once, now=datetime.now(UTC)
+    )
+
+
+async def require_shown(visitor: Visitor, point: Point, *words: str) -> None:
+    await visitor.page.goto(f"{visitor.server.url}/points/{point.id}")
+    disk = visitor.page.locator("article.layer")
+    for each in words:
+        await expect(disk).to_contain_text(each)
+
+
+async def test_each_disk_says_whether_it_is_what_it_was(visitor: Visitor) -> None:
+    receiver = visitor.server.receiver
+    sample = SampleStore(receiver.store.root, receiver.catalog)
+    point = sample.add({("db", "vd-a"): [Write(0, 4 * CLUSTER, 1)]})
+    await visitor.log_in()
+    await require_shown(visitor, point, "Read back", "never")
+    scrub(visitor, point)
+    await require_shown(visitor, point, "good", "ago")
+    flip(sample.layer(point), CLUSTER)
+    scrub(visitor, point)
+    await require_shown(visitor, point, "damaged", "its bytes do not match their digests")
+    table: Path = sample.layer(point).with_suffix(".digests")
+    table.unlink()
+    scrub(visitor, point)
+    await require_shown(visitor, point, "could not read", "digest table")
