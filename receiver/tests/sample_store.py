@@ -140,7 +140,7 @@ def _digest(layer: Path) -> str:
 
 def run(*argv: str) -> str:
     """Run a program that must succeed."""
-    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=30).stdout
+    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=55).stdout
 
 
 def read_image(path: Path, format: str, scratch: Path) -> bytes:

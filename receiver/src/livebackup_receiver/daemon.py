@@ -17,7 +17,7 @@ import uvicorn
 from livebackup_receiver.api.app import create_app
 from livebackup_receiver.catalog.engine import open_catalog
 from livebackup_receiver.catalog.journal import open_journal
-from livebackup_receiver.catalog.rebuild import require_catalog
+from livebackup_receiver.catalog.rebuild import require_catalog, require_layers
 from livebackup_receiver.check_watch import open_check_watch
 from livebackup_receiver.clock import now
 from livebackup_receiver.config import Config
@@ -76,6 +76,7 @@ async def open_receiver(config: Config) -> AsyncIterator[Receiver]:
         ensure_format(store)
         catalog = stack.enter_context(open_catalog(config.database_url))
         require_catalog(catalog, store)
+        require_layers(catalog, store)
         recover(catalog, store, now=now())
         feed = Feed()
         stack.callback(feed.close)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from datetime import UTC, datetime
@@ -260,3 +261,30 @@ def test_facts_of_layers_come_from_the_catalog(store: SampleStore) -> None:
         found = layers_of_disks(db)[DB]
     assert found[0] == LayerFacts(points[0].id, None, True, points[0].vms[0].disks[0].stored_bytes)
     assert [each.parent for each in found[1:]] == [point.id for point in points[:4]]
+
+
+def test_the_catalog_knows_what_a_layer_takes_after_all(store: SampleStore) -> None:
+    points, dummy = five_points(store)
+    drop(store, points[1])
+    consolidate(store, max_depth=4)
+    with store.catalog.read() as db:
+        found = {each.point: each.stored_bytes for each in layers_of_disks(db)[DB]}
+    for point in (points[0], *points[2:]):
+        assert found[point.id] == store.layer(point).stat().st_blocks * 512
+
+
+def test_without_holes_merging_works_and_room_comes_back_later(
+    store: SampleStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points, content = five_points(store)
+    drop(store, points[1])
+
+    def unsupported(*args: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr("livebackup_receiver.chain.holes.punch", unsupported)
+    work = Consolidation(Store(store.root), store.catalog, None, max_depth=4)
+    for disk in work.waiting():
+        work.consolidate(disk, at_once)
+    assert not store.layer(points[1]).exists()
+    require_right(store, [points[0], *points[2:]], content, tmp_path)

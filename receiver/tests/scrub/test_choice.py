@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from hypothesis import given
@@ -59,6 +60,12 @@ def test_a_layer_larger_than_the_share_is_read_and_then_left_alone() -> None:
 
 def test_what_came_from_damaged_layers_is_read_before_all_others() -> None:
     assert names([layer("never"), layer("merged", made=0, suspect=True)], days=2) == ["merged"]
+
+
+def test_what_could_not_be_read_is_tried_again_on_the_next_day() -> None:
+    unread = replace(layer("lost", -0.5), unread=True)
+    assert names([unread]) == []
+    assert names([unread], now=1) == ["lost"]
 
 
 def test_nothing_is_read_if_nobody_wants_it() -> None:

@@ -94,12 +94,12 @@ def test_a_disk_of_more_than_one_group_and_of_an_odd_size(
     from livebackup_receiver.store.digests import read_table, root_of, write_table
 
     layer, raw = tmp_path / "large.qcow2", tmp_path / "large.raw"
-    run("qemu-img", "create", "-q", "-f", "qcow2", str(layer), str((5 << 30) + 4608))
-    for place in ("0 64k", "5G 4608"):
+    run("qemu-img", "create", "-q", "-f", "qcow2", str(layer), str((2 << 30) + 4608))
+    for place in ("0 64k", "2G 4608"):
         run("qemu-io", "-c", f"write -P 7 {place}", str(layer))
     write_table(layer, tmp_path / "large.digests")
     with raw.open("wb") as file:
-        file.truncate((5 << 30) + 4608)
+        file.truncate((2 << 30) + 4608)
     run("qemu-img", "convert", "-n", "-O", "raw", str(layer), str(raw))
     assert program("root.py", raw).strip() == root_of([read_table(tmp_path / "large.digests")])
 

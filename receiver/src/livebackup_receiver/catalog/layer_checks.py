@@ -100,6 +100,7 @@ def candidates(db: Database) -> list[Candidate]:
             made_at=made_at,
             checked_at=check.checked_at if check else None,
             suspect=check is not None and check.checked_at is None,
+            unread=check is not None and check.result == Result.UNREADABLE,
         )
         for layer, made_at, dropped_at, check in rows
         if dropped_at is None or (layer.vm, layer.disk, layer.point_id) in parents
@@ -126,5 +127,5 @@ def _check(row: LayerCheckRow) -> LayerCheck:
         checked_at=row.checked_at,
         result=Result(row.result),
         problem=row.problem,
-        ranges=[(offset, length) for offset, length in row.ranges],
+        ranges=[tuple(each) for each in row.ranges],
     )

@@ -84,7 +84,7 @@ def _punch(action: Punch, disk: Disk) -> None:
 def _merge(action: Merge, disk: Disk, copier: Copier) -> None:
     replace_layer(action, disk, lambda made: _make(action, disk.directory, made, copier))
     if action.into == "lowest":
-        _free(disk.directory.layer(action.top))
+        _free(action.top, disk)
 
 
 def replace_layer(action: Merge, disk: Disk, make: Callable[[Path], Path]) -> None:
@@ -210,9 +210,16 @@ def remove_layers(disk: Disk, points: Sequence[str]) -> None:
         remove_mark(disk.store, point)
 
 
-def _free(layer: Path) -> None:
-    """Give back what a file holds behind its tables' back since it was added to, unless somebody reads it."""
+def _free(point: str, disk: Disk) -> None:
+    """Give back what a file holds behind its tables' back since it was added to, if nobody reads it.
+
+    Where no holes can be made it stays until the file is merged again.
+    """
+    layer = disk.directory.layer(point)
     with access.alone(layer) as free, open_image(layer, writable=True) as image:
-        if free:
-            for offset, length in unreferenced(image):
-                holes.punch(image.descriptor, offset, length)
+        if not free or not holes.punches(layer.parent):
+            return
+        for offset, length in unreferenced(image):
+            holes.punch(image.descriptor, offset, length)
+    with disk.catalog.write() as db:
+        record_size(db, disk.vm, disk.disk, point=point, stored_bytes=layer.stat().st_blocks * BLOCK)

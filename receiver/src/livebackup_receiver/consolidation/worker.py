@@ -70,6 +70,8 @@ class Consolidation:
 
     def waiting(self) -> list[Disk]:
         """The disks that something can be done for, as far as the catalog tells."""
+        if not self.store.vms.is_dir():
+            return []
         with self.catalog.read() as db:
             found = layers_of_disks(db)
         return [

@@ -34,6 +34,7 @@ from livebackup_receiver.events import Feed
 from livebackup_receiver.ids import next_id
 from livebackup_receiver.model import Session, SessionState
 from livebackup_receiver.store import room
+from livebackup_receiver.store.format import require_present
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class LiveSessions:
         """Open a session; it is in the catalog when this returns.
 
         :raise GroupBusy: the group has an open session
+        :raise StoreFailed: the store is not there
         :raise StoreFull: the store has less room than its reserve
         :raise NotReady: the receiver is stopping
         :raise CatalogFailed: the catalog does not take it
@@ -159,6 +161,7 @@ class LiveSessions:
         for record in self.every():
             if record.group == group:
                 raise GroupBusy(group, record.id)
+        require_present(self._stage.store)
         root, reserve = self._stage.store.root, self._stage.config.min_free_bytes
         room.require_room(root, free=room.free_bytes(root), reserve=reserve)
 

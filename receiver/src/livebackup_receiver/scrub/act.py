@@ -17,7 +17,7 @@ from datetime import datetime
 from livebackup_receiver.catalog.chains import layers_of_disks
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.layer_checks import record_check
-from livebackup_receiver.errors import LayerDamaged, ReceiverError
+from livebackup_receiver.errors import LayerDamaged, ReceiverError, StoreFailed
 from livebackup_receiver.scrub.finding import Finding, LayerCheck, Result
 from livebackup_receiver.scrub.reading import Pace, Subject, Unfinished, open_subject, read_back
 from livebackup_receiver.store import access
@@ -45,7 +45,10 @@ def scrub_layer(layer: Scrubbed, pace: Pace, *, now: datetime) -> LayerCheck | N
     None if nobody needs the layer any more, or it is being merged: then there is nothing to say of it.
 
     :raise GiveWay: as ``pace`` raises it
+    :raise StoreFailed: the directory is not there, so there is nothing to say of its layers
     """
+    if not layer.directory.path.is_dir():
+        raise StoreFailed(str(layer.directory.path), "it is not there; is its file system mounted?")
     subject: Subject | None = None
     with ExitStack() as held:
         try:
@@ -96,11 +99,8 @@ def _failed(layer: Scrubbed, error: ReceiverError | OSError) -> Finding:
 
 def _keep(layer: Scrubbed, check: LayerCheck, subject: Subject | None) -> bool:
     """Write down what was found, unless the layer was replaced or removed; whether that was done."""
-    try:
-        with access.opening([layer.directory.path]):
-            return (subject is None or _is_there(layer, subject)) and _record(layer, check)
-    except FileNotFoundError:
-        return _record(layer, check)
+    with access.opening([layer.directory.path]):
+        return (subject is None or _is_there(layer, subject)) and _record(layer, check)
 
 
 def _is_there(layer: Scrubbed, subject: Subject) -> bool:

@@ -21,7 +21,11 @@ FIRST_OF_ALL = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Candidate:
-    """A layer and what is known of it; ``suspect``: it was merged from layers with damage."""
+    """A layer and what is known of it.
+
+    :param suspect: it was merged from layers with damage
+    :param unread: it could not be read the last time
+    """
 
     vm: str
     disk: str
@@ -30,6 +34,7 @@ class Candidate:
     made_at: datetime
     checked_at: datetime | None
     suspect: bool = False
+    unread: bool = False
 
 
 def choose(candidates: Sequence[Candidate], *, now: datetime, days: float) -> list[Candidate]:
@@ -59,7 +64,8 @@ def _is_due(candidate: Candidate, now: datetime, period: timedelta) -> bool:
         return True
     if candidate.checked_at is None:
         return now - candidate.made_at >= DAY
-    return now - candidate.checked_at >= period * LEAST_PART
+    # What could not be read yesterday may be there again.
+    return now - candidate.checked_at >= (DAY if candidate.unread else period * LEAST_PART)
 
 
 def _unread_since(candidate: Candidate, period: timedelta) -> datetime:

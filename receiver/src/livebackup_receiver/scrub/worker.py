@@ -15,6 +15,7 @@ from livebackup_receiver.clock import now
 from livebackup_receiver.completion import complete_in_thread
 from livebackup_receiver.config import Config
 from livebackup_receiver.consolidation.turns import GiveWay, Pace, share_of
+from livebackup_receiver.errors import StoreFailed
 from livebackup_receiver.model import Session
 from livebackup_receiver.scrub.act import Scrubbed, scrub_layer
 from livebackup_receiver.scrub.choice import Candidate, choose
@@ -60,6 +61,9 @@ class Scrubber:
                 check = await complete_in_thread(self._read, each)
             except GiveWay:
                 return
+            except StoreFailed as error:
+                log.error("layer %s is not read back: %s", each.point, error)
+                continue
             finally:
                 watch.cancel()
             if check is not None:

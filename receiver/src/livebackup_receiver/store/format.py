@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from livebackup_receiver.errors import StoreUnsupported
+from livebackup_receiver.errors import StoreFailed, StoreUnsupported
 from livebackup_receiver.store import durable
 from livebackup_receiver.store.paths import Store
 
@@ -26,6 +26,15 @@ def ensure_format(store: Store) -> None:
     if not check_format(store):
         content = json.dumps({"format": NAME, "version": VERSION})
         durable.write_file(store.format, (content + "\n").encode())
+
+
+def require_present(store: Store) -> None:
+    """See that the store's file system is still there: an empty directory is left where it was mounted.
+
+    :raise StoreFailed: it is not
+    """
+    if not store.format.is_file():
+        raise StoreFailed(str(store.root), "it is not there any more; is its file system mounted?")
 
 
 def check_format(store: Store) -> bool:
@@ -57,4 +66,4 @@ def _problem(found: Any) -> str | None:
 
 
 def _is_version(found: Any) -> bool:
-    return type(found) is int and found > 0
+    return isinstance(found, int) and not isinstance(found, bool) and found > 0

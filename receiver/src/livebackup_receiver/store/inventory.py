@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from livebackup_receiver.chain.image import backing_name
-from livebackup_receiver.errors import LayerDamaged, ManifestInvalid
+from livebackup_receiver.errors import LayerDamaged, ManifestInvalid, StoreFailed
 from livebackup_receiver.store import access
 from livebackup_receiver.store.durable import TEMPORARY_SUFFIX
 from livebackup_receiver.store.manifest import Manifest, read_manifest
@@ -78,7 +78,9 @@ def take_inventory(store: Store) -> Inventory:
     """Look at every file of the store; of layers only at their headers.
 
     :raise ManifestInvalid: a decision about a point cannot be read, so nobody knows which are dropped
+    :raise StoreFailed: a disk lies on a volume that is not there
     """
+    _require_volumes(store)
     layers: list[LayerFile] = []
     merging: list[str] = []
     strays = [*_strays_beside_disks(store)]
@@ -90,6 +92,13 @@ def take_inventory(store: Store) -> Inventory:
         strays.extend(store.relative(path) for path in names if not _is_ours(path))
     marks = read_marks(store)
     return Inventory(tuple(layers), tuple(marks), tuple(merging), tuple(sorted(strays)))
+
+
+def _require_volumes(store: Store) -> None:
+    for path in store.vms.glob("*/*"):
+        if path.is_symlink() and not path.is_dir():
+            target = path.readlink()
+            raise StoreFailed(str(path), f"it leads to {target}, which is not there; is its volume mounted?")
 
 
 def _is_ours(path: Path) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from livebackup_receiver.errors import StoreFailed
 from livebackup_receiver.store import durable, room
+from livebackup_receiver.store.lock import LOCK_NAME
 from livebackup_receiver.store.paths import Store
 
 Disk = tuple[str, str]
@@ -84,8 +85,10 @@ def make_home(store: Store, disk: Disk, home: Path) -> None:
 def free_bytes(volume: Path) -> int:
     """What may still be written to a volume.
 
-    :raise StoreFailed: it is not there
+    :raise StoreFailed: it is not there; where it was mounted an empty directory is left
     """
+    if not (volume / LOCK_NAME).exists():
+        raise StoreFailed(str(volume), "it is not there any more; is its file system mounted?")
     try:
         return room.free_bytes(volume)
     except OSError as error:
