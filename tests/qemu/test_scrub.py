@@ -8,14 +8,25 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import backups
+import pytest
 from machine import MIB, Machine
 from receiving import ReceiverProcess
 
 CLUSTER = 65536
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Iterator[ReceiverProcess]:
+    """A receiver of the test's own: what is damaged in its store is nobody else's business."""
+    (tmp_path / "receiver").mkdir()
+    with ReceiverProcess(tmp_path / "receiver") as process:
+        process.group = "rotting"
+        yield process
 
 
 def flip(layer: Path, offset: int) -> None:

@@ -17,7 +17,6 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
-import apprise
 import humanize
 
 from livebackup_receiver import ages, subprocesses
@@ -169,7 +168,7 @@ async def _program(name: str) -> Check:
 
 
 async def _catalog(inspection: Inspection) -> list[Check]:
-    found, newest = await asyncio.to_thread(revision.compare, inspection.catalog)
+    found, newest = await asyncio.to_thread(inspection.catalog.revision), revision.NEWEST
     if found == newest:
         return [_ok("catalog", f"{inspection.catalog.url} has the newest tables ({newest})")]
     shape = f"{inspection.catalog.url} has the tables {found}, this version needs {newest}"
@@ -283,6 +282,9 @@ def _list_groups(catalog: Catalog) -> list[Group]:
 
 
 async def _notifications(inspection: Inspection) -> list[Check]:
+    # Slow to import, and this module is part of every command.
+    import apprise
+
     wrong = [
         number
         for number, url in enumerate(inspection.config.notify_urls, 1)

@@ -13,12 +13,11 @@ from contextlib import contextmanager
 from sqlite3 import Connection as SqliteConnection
 from typing import Any
 
-from alembic import command
-from alembic.config import Config as AlembicConfig
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from livebackup_receiver.catalog.revision import NEWEST, current
 from livebackup_receiver.errors import CatalogFailed, ConfigInvalid
 
 SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000")
@@ -57,14 +56,17 @@ class Catalog:
 
         :raise CatalogFailed: the database cannot be reached or changed
         """
-        options = AlembicConfig()
-        options.set_main_option("script_location", "livebackup_receiver:catalog/migrations")
         try:
             with self._engine.begin() as connection:
-                options.attributes["connection"] = connection
-                command.upgrade(options, "head")
+                if current(connection) != NEWEST:
+                    _upgrade(connection)
         except SQLAlchemyError as error:
             raise CatalogFailed(self.url, str(error).splitlines()[0]) from error
+
+    def revision(self) -> str | None:
+        """The revision of the tables, whatever it is; None for an empty database."""
+        with self._engine.connect() as connection:
+            return current(connection)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -82,6 +84,17 @@ def open_catalog(url: str) -> Iterator[Catalog]:
         yield catalog
     finally:
         catalog.close()
+
+
+def _upgrade(connection: Connection) -> None:
+    # slow to import, and needed once in the life of a version
+    from alembic import command
+    from alembic.config import Config as AlembicConfig
+
+    options = AlembicConfig()
+    options.set_main_option("script_location", "livebackup_receiver:catalog/migrations")
+    options.attributes["connection"] = connection
+    command.upgrade(options, "head")
 
 
 def _connect(url: str) -> Engine:
