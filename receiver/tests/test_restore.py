@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,12 @@ from sample_store import DISK_SIZE, KIB, SampleStore, Write, read_image, run
 
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.points import disk_chain
+from livebackup_receiver.chain.copying import at_once
 from livebackup_receiver.config import Config
+from livebackup_receiver.consolidation.plan import Abilities
+from livebackup_receiver.consolidation.worker import Consolidation
 from livebackup_receiver.convert import Format
+from livebackup_receiver.decisions import drop_points
 from livebackup_receiver.errors import (
     DiskUnknown,
     LayerDamaged,
@@ -32,11 +37,13 @@ from livebackup_receiver.model import Point
 from livebackup_receiver.restore import (
     DiskRestore,
     RestorePlan,
+    on_newest_chain,
     plan_restore,
     require_room,
     restore,
     select_disks,
 )
+from livebackup_receiver.store.paths import Store
 
 DISK = ("db", "vd-a")
 
@@ -234,3 +241,24 @@ def test_an_unknown_vm_or_disk_is_named() -> None:
         select_disks(point, "web", None)
     with pytest.raises(DiskUnknown, match="disk vd-z of VM db"):
         select_disks(point, "db", ["vd-z"])
+
+
+async def test_layers_that_are_merged_just_before_they_are_read_are_looked_up_again(
+    store: SampleStore, chain: list[Point], tmp_path: Path
+) -> None:
+    stale = plan(store, chain[-1], tmp_path / "out")
+    drop_points(store.catalog, Store(store.root), [chain[1].id], now=datetime.now(UTC))
+    work = Consolidation(Store(store.root), store.catalog, Abilities(True, True), max_depth=2)
+    for disk in work.waiting():
+        work.consolidate(disk, at_once)
+    plans = iter([stale, plan(store, chain[-1], tmp_path / "out")])
+    await on_newest_chain(lambda: next(plans), act)
+    assert read_image(tmp_path / "out/db/vd-a.qcow2", "qcow2", tmp_path) == store.content[DISK]
+
+
+async def test_a_layer_that_is_really_missing_is_named_after_all(
+    store: SampleStore, chain: list[Point], tmp_path: Path
+) -> None:
+    store.layer(chain[1]).unlink()
+    with pytest.raises(LayerDamaged, match=f"{chain[1].id}.qcow2 is damaged: it is missing"):
+        await on_newest_chain(lambda: plan(store, chain[-1], tmp_path / "out"), act)

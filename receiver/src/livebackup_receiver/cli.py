@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,7 @@ from livebackup_receiver.cli_sessions import session_app
 from livebackup_receiver.config import Config
 from livebackup_receiver.convert import Format
 from livebackup_receiver.model import Role, Session
-from livebackup_receiver.restore import RestorePlan, plan_restore, restore, select_disks
+from livebackup_receiver.restore import RestorePlan, on_newest_chain, plan_restore, restore, select_disks
 from livebackup_receiver.rooms import outlooks
 from livebackup_receiver.scrub.known import require_sound
 from livebackup_receiver.store.format import check_format
@@ -129,15 +130,15 @@ def restore_point(
             names = [each.disk for each in plan.disks]
             require_sound(catalog, Store(options.store), point, vm, names)
         with cli_views.RestoreProgress() as progress:
-            asyncio.run(
-                restore(
-                    plan,
-                    force=force,
-                    verify=verify,
-                    on_progress=progress.update,
-                    recheck=lambda: _require_point(catalog, point),
-                )
+            act = partial(
+                restore,
+                force=force,
+                verify=verify,
+                on_progress=progress.update,
+                recheck=lambda: _require_point(catalog, point),
             )
+            newest = partial(_plan, catalog, options, point, vm, disk, to, format)
+            asyncio.run(on_newest_chain(newest, act))
     files = [str(restored.target) for restored in plan.disks]
     cli_views.show("\n".join(files), {"point": plan.point, "vm": vm, "files": files}, as_json)
 

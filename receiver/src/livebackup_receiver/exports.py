@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -70,7 +70,7 @@ class Wanted:
     vm: str
     disks: list[PointDisk]
     chains: Mapping[str, Sequence[Path]]
-    recheck: Callable[[], None] = lambda: None
+    recheck: Callable[[], None] = field(default=lambda: None, compare=False)
 
 
 @dataclass

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import TypeVar
 
 from livebackup_receiver import convert, subprocesses
 from livebackup_receiver.catalog.points import DiskPoint
@@ -40,6 +41,8 @@ PROGRESS_INTERVAL_S = 0.2
 LOCKED = 'Failed to get "write" lock'
 PARTIAL_SUFFIX = ".partial"
 
+P = TypeVar("P")
+T = TypeVar("T")
 OnProgress = Callable[["DiskRestore", int, int], None]
 """Told the disk, the bytes written so far and the bytes expected."""
 
@@ -144,6 +147,22 @@ async def restore(
             _publish(plan, force=force)
         finally:
             durable.remove_files(disk.partial for disk in plan.disks)
+
+
+async def on_newest_chain(plan: Callable[[], P], act: Callable[[P], Awaitable[T]]) -> T:
+    """Act on chains as the catalog has them; plan anew if layers were merged before they could be held.
+
+    :raise LayerDamaged: a layer is missing or damaged, and not because of that
+    """
+    planned = await asyncio.to_thread(plan)
+    while True:
+        try:
+            return await act(planned)
+        except LayerDamaged:
+            again = await asyncio.to_thread(plan)
+            if again == planned:
+                raise
+            planned = again
 
 
 @contextmanager

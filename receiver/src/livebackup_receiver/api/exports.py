@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, status
@@ -14,7 +13,7 @@ from livebackup_receiver.api.auth import MayRestore, ReceiverOf
 from livebackup_receiver.catalog import points
 from livebackup_receiver.exports import Export, Wanted
 from livebackup_receiver.model import Model
-from livebackup_receiver.restore import chain_layers, select_disks
+from livebackup_receiver.restore import chain_layers, on_newest_chain, select_disks
 from livebackup_receiver.scrub.known import require_sound
 from livebackup_receiver.state import Receiver
 
@@ -31,8 +30,7 @@ class Exporting(Model):
 @router.post("/points/{point_id}/exports", status_code=status.HTTP_201_CREATED)
 async def open_export(point_id: str, exporting: Exporting, receiver: ReceiverOf, token: MayRestore) -> Export:
     """Serve a VM's disks at a point for reading; the answer is the only place that says its key."""
-    wanted = await asyncio.to_thread(_find, receiver, point_id, exporting)
-    return await receiver.exports.open(wanted)
+    return await on_newest_chain(lambda: _find(receiver, point_id, exporting), receiver.exports.open)
 
 
 @router.delete("/exports/{export_id}", status_code=status.HTTP_204_NO_CONTENT)
