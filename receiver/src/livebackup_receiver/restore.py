@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from livebackup_receiver import convert, subprocesses
 from livebackup_receiver.catalog.points import DiskPoint
-from livebackup_receiver.chain.image import backing_name
+from livebackup_receiver.chain.preamble import backing_name
 from livebackup_receiver.completion import complete_in_thread
 from livebackup_receiver.convert import Format
 from livebackup_receiver.errors import (

@@ -16,8 +16,9 @@ import pytest
 
 from livebackup_receiver.chain import flat
 from livebackup_receiver.chain.copying import Copier
-from livebackup_receiver.chain.image import backing_name, open_image
+from livebackup_receiver.chain.image import open_image
 from livebackup_receiver.chain.merge import Parent, merge, open_layers
+from livebackup_receiver.chain.preamble import backing_name
 from livebackup_receiver.chain.punch import punch
 from livebackup_receiver.errors import LayerDamaged, LayerUnsupported, ManifestInvalid, ReceiverError
 from livebackup_receiver.restore import check_layers

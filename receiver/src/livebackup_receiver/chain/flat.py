@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from livebackup_receiver.chain.copying import Copier
 from livebackup_receiver.chain.fold import Entries, Folded, folds
-from livebackup_receiver.chain.image import COPIED, OFFSET, ZLIB, Image, Numbers
+from livebackup_receiver.chain.image import COPIED, OFFSET, Image, Numbers
+from livebackup_receiver.chain.preamble import ZLIB
 from livebackup_receiver.errors import LayerDamaged, LayerUnsupported
 
 # QEMU's zlib clusters have no header, and a window of 4 KiB (qcow2.txt, "Compressed clusters").

@@ -9,7 +9,6 @@ so a hostile file ends in one error, in the time and memory that a file of its l
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,8 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from livebackup_receiver.errors import LayerDamaged, LayerUnsupported
-from livebackup_receiver.store.qcow2 import MAGIC, VERSION, Header, header_of
+from livebackup_receiver.chain.preamble import preamble_of
+from livebackup_receiver.errors import LayerDamaged
+from livebackup_receiver.store.qcow2 import Header
 
 COPIED = np.uint64(1 << 63)
 COMPRESSED = np.uint64(1 << 62)
@@ -31,25 +31,9 @@ HELD = COMPRESSED | OFFSET | ZERO
 
 ENTRY_BYTES = 8
 TABLES_AT_ONCE = 64
-LEAST_HEADER = 104
-REFCOUNT_ORDER = 4
-COMPRESSION_TYPE = 1 << 3
-# Not what a receiver leaves: whoever made it so may mean harm, so QEMU is not asked to open it either.
-DAMAGED_FEATURES = {
-    0: "it was not closed cleanly",
-    1: "it is marked as corrupt",
-    2: "its data lie in another file",
-}
-EXTENDED_L2 = 1 << 4
-ZLIB, ZSTD = 0, 1
-# QEMU's own limits (QCOW_MAX_L1_SIZE, and backing file names).
+# QEMU's own limit (QCOW_MAX_L1_SIZE).
 MAX_L1_BYTES = 32 << 20
-MAX_NAME = 1023
-CLUSTER_BITS = range(9, 22)
-USUAL_CLUSTER = 1 << 16
 
-_EXTENSION = struct.Struct(">II")
-_END, _BACKING_FORMAT, _BITMAPS = 0, 0xE2792ACA, 0x23852875
 
 Numbers = NDArray[np.uint64]
 Slots = NDArray[np.int64]
@@ -202,110 +186,20 @@ def with_tables(image: Image, header: Header) -> Image:
     return replace(image, header=header, size=size, l1=_l1(image.path, image.file, header, size))
 
 
-def backing_name(path: Path) -> str | None:
-    """The name of an image's parent, also of an image that ``open_image`` does not understand.
-
-    :raise LayerDamaged: it is missing, no qcow2 image, or leads elsewhere than to a file beside it
-    """
-    try:
-        with path.open("rb", buffering=0) as file:
-            start = os.pread(file.fileno(), USUAL_CLUSTER, 0)
-            header = header_of(start)
-            # The name lies in the first cluster; whoever asks may ask of thousands of layers.
-            if header.cluster_bits in CLUSTER_BITS and 1 << header.cluster_bits > USUAL_CLUSTER:
-                start = os.pread(file.fileno(), 1 << header.cluster_bits, 0)
-    except OSError as error:
-        raise LayerDamaged(str(path), error.strerror or "it cannot be opened") from None
-    _require_sound(path, header, start)
-    return _backing(path, start, header)
-
-
 def _read(path: Path, file: FileIO) -> Image:
+    found = preamble_of(path, file)
     size = os.fstat(file.fileno()).st_size
-    start = os.pread(file.fileno(), 1 << max(CLUSTER_BITS), 0)
-    header = header_of(start)
-    _require_sound(path, header, start)
-    backing = _backing(path, start, header)
-    _require_understood(path, header)
-    cluster_bytes = 1 << header.cluster_bits
-    extensions = _extensions(path, start[:cluster_bytes], header)
-    name_format = extensions.get(_BACKING_FORMAT)
     return Image(
         path=path,
         file=file,
-        header=header,
+        header=found.header,
         size=size,
-        backing=backing,
-        backing_format=name_format.decode("ascii", "replace") if name_format else None,
-        compression=_compression(path, start, header),
-        has_bitmaps=_BITMAPS in extensions,
-        l1=_l1(path, file, header, size),
+        backing=found.backing,
+        backing_format=found.backing_format,
+        compression=found.compression,
+        has_bitmaps=found.has_bitmaps,
+        l1=_l1(path, file, found.header, size),
     )
-
-
-def _require_sound(path: Path, header: Header, start: bytes) -> None:
-    if header.magic != MAGIC:
-        raise LayerDamaged(str(path), "it is no qcow2 image")
-    if header.version not in (2, VERSION) or header.cluster_bits not in CLUSTER_BITS:
-        raise LayerDamaged(str(path), "its header is absurd")
-    if header.version == VERSION and not LEAST_HEADER <= header.header_length <= len(start):
-        raise LayerDamaged(str(path), "its header is absurd")
-    for bit, problem in DAMAGED_FEATURES.items():
-        if header.version == VERSION and header.incompatible_features >> bit & 1:
-            raise LayerDamaged(str(path), problem)
-
-
-def _require_understood(path: Path, header: Header) -> None:
-    if header.version != VERSION:
-        raise LayerUnsupported(str(path), "it is not of version 3")
-    if header.incompatible_features & EXTENDED_L2:
-        raise LayerUnsupported(str(path), "it has extended L2 entries")
-    if header.incompatible_features & ~COMPRESSION_TYPE:
-        raise LayerUnsupported(str(path), "it has features that this version does not know")
-    if header.crypt_method:
-        raise LayerUnsupported(str(path), "it is encrypted")
-    if header.nb_snapshots:
-        raise LayerUnsupported(str(path), "it has internal snapshots")
-    if header.refcount_order != REFCOUNT_ORDER:
-        raise LayerUnsupported(str(path), "its reference counts are not of 16 bits")
-
-
-def _compression(path: Path, start: bytes, header: Header) -> int:
-    if not header.incompatible_features & COMPRESSION_TYPE:
-        return ZLIB
-    kind = start[LEAST_HEADER] if header.header_length > LEAST_HEADER else ZLIB
-    if kind not in (ZLIB, ZSTD):
-        raise LayerUnsupported(str(path), "its compression is of an unknown kind")
-    return kind
-
-
-def _backing(path: Path, start: bytes, header: Header) -> str | None:
-    at, length = header.backing_file_offset, header.backing_file_size
-    if not at:
-        return None
-    name = start[at : at + length]
-    if length > MAX_NAME or len(name) < length or not name or b"\0" in name:
-        raise LayerDamaged(str(path), "the name of its backing file is malformed")
-    text = name.decode("utf-8", "replace")
-    if "/" in text or ":" in text:
-        # It would lead QEMU to a file, or a server, of somebody else's choice.
-        raise LayerDamaged(str(path), "its backing file does not lie beside it")
-    return text
-
-
-def _extensions(path: Path, area: bytes, header: Header) -> dict[int, bytes]:
-    found: dict[int, bytes] = {}
-    offset = header.header_length
-    while offset + _EXTENSION.size <= min(len(area), header.backing_file_offset or len(area)):
-        kind, length = _EXTENSION.unpack_from(area, offset)
-        if kind == _END:
-            break
-        offset += _EXTENSION.size
-        if offset + length > len(area):
-            raise LayerDamaged(str(path), "a header extension is cut off")
-        found[kind] = area[offset : offset + length]
-        offset += -(-length // 8) * 8
-    return found
 
 
 def _l1(path: Path, file: FileIO, header: Header, size: int) -> Numbers:

@@ -11,14 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from livebackup_receiver.chain.image import (
-    COMPRESSION_TYPE,
-    COPIED,
-    ENTRY_BYTES,
-    REFCOUNT_ORDER,
-    Image,
-    Numbers,
-)
+from livebackup_receiver.chain.image import COPIED, ENTRY_BYTES, Image, Numbers
+from livebackup_receiver.chain.preamble import COMPRESSION_TYPE, REFCOUNT_ORDER
 from livebackup_receiver.store.qcow2 import MAGIC, VERSION, Header
 
 HEADER_LENGTH = 112

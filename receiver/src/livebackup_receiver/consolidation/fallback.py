@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from livebackup_receiver.chain.copying import Pace
-from livebackup_receiver.chain.image import backing_name
+from livebackup_receiver.chain.preamble import backing_name
 from livebackup_receiver.consolidation.act import Disk, replace_layer
 from livebackup_receiver.consolidation.plan import Merge
 from livebackup_receiver.errors import CommandFailed, LayerDamaged

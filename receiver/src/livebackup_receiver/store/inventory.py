@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from livebackup_receiver.chain.image import backing_name
+from livebackup_receiver.chain.preamble import backing_name
 from livebackup_receiver.errors import LayerDamaged, ManifestInvalid, StoreFailed
 from livebackup_receiver.store import access
 from livebackup_receiver.store.durable import TEMPORARY_SUFFIX
