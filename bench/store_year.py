@@ -31,7 +31,7 @@ from bench.report import Figure
 
 HOURS = int(os.environ.get("BENCH_YEAR_HOURS", 365 * 24))
 DISK_BYTES = 1 << 30
-USED_BYTES = 512 << 20
+USED_BYTES = 256 << 20
 # 2 % of what is used changes in a day, most of it in a twentieth of the disk
 CHANGED = USED_BYTES // CLUSTER * 2 // 100 // 24 + 1
 HOT_SHARE, HOT_PART = 0.8, 20

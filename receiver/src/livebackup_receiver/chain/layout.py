@@ -7,6 +7,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,14 +160,20 @@ def tail(plan: Plan, l1: Numbers, references: References, *, l1_offset: int, pla
     table[:blocks] = place + np.arange(blocks, dtype=np.uint64) * np.uint64(step)
     entries = np.where(l1 != 0, l1 | COPIED, np.uint64(0))
     pieces = [
-        Piece(place, counts.astype(">u2").tobytes()),
-        Piece(at, table.astype(">u8").tobytes()),
-        Piece(l1_offset, entries.astype(">u8").tobytes()),
+        Piece(place, _used(counts.astype(">u2"))),
+        Piece(at, _used(table.astype(">u8"))),
+        Piece(l1_offset, _used(entries.astype(">u8"))),
     ]
     complete = Plan(
         plan.virtual_size, plan.cluster_bits, plan.backing, plan.compression, len(l1), l1_offset, at, tables
     )
     return Tail(complete, pieces, at + tables * step)
+
+
+def _used(table: NDArray[Any]) -> bytes:
+    """A table without its zeros at the end: behind the end of a file there are zeros anyway."""
+    last = np.flatnonzero(table)
+    return table[: int(last[-1]) + 1 if len(last) else 0].tobytes()
 
 
 def refcount_clusters(used: int, cluster_bytes: int) -> tuple[int, int]:
