@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from sample_store import SampleStore
 from serving import Served, serving
 from tls_files import TlsFiles, make_tls_files
 
@@ -44,6 +45,12 @@ def catalog(config: Config) -> Iterator[Catalog]:
     """The migrated catalog of that configuration, with no receiver running."""
     with open_catalog(config.database_url) as catalog:
         yield catalog
+
+
+@pytest.fixture
+def store(config: Config, catalog: Catalog) -> SampleStore:
+    """The store of that configuration, with real layers in it as soon as points are added."""
+    return SampleStore(config.store, catalog)
 
 
 @pytest.fixture

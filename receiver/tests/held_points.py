@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +15,7 @@ from sample_records import new_id, point, point_vm
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.points import add_point
 from livebackup_receiver.model import Point
+from livebackup_receiver.store.paths import Store
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -44,6 +47,14 @@ def hold(
         for each in points:
             add_point(db, each)
     return points
+
+
+def make_directories(store: Path, points: Iterable[Point]) -> None:
+    """The directories of the disks of points; without any, a receiver takes its store for not mounted."""
+    for each in points:
+        for vm in each.vms:
+            for disk in vm.disks:
+                Store(store).disk(vm.vm, disk.disk).path.mkdir(parents=True, exist_ok=True)
 
 
 async def declare(client: httpx.AsyncClient, scope: str = "group:nightly", **rules: Any) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -60,6 +61,12 @@ class ReceiverProcess:
         children = await run(argv, timeout_s=10, accept=(0, 1))
         found = (line.split() for line in children.stdout.splitlines())
         return [int(pid) for pid, name in found if name.startswith("qemu-storage")]
+
+
+def on_free_port(config: Config) -> Config:
+    """On a port that a restarted receiver can have again."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return config.model_copy(update={"listen_port": listener.getsockname()[1]})
 
 
 def write_config(config: Config, path: Path) -> Path:

@@ -12,7 +12,7 @@ from sample_records import session
 
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.check_watch import open_check_watch
-from livebackup_receiver.checks import Check, CheckState
+from livebackup_receiver.checks.result import Check, CheckState
 from livebackup_receiver.config import Config
 from livebackup_receiver.model import Session, SessionState
 

@@ -14,17 +14,10 @@ from tls_files import make_tls_files
 
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.points import add_point
-from livebackup_receiver.checks import (
-    CHECKS,
-    Check,
-    CheckState,
-    Inspection,
-    freshness,
-    is_stuck,
-    judge_certificate,
-    run_checks,
-    worst,
-)
+from livebackup_receiver.checks.backups import freshness, is_stuck
+from livebackup_receiver.checks.installation import judge_certificate
+from livebackup_receiver.checks.result import Check, CheckState, Inspection, worst
+from livebackup_receiver.checks.table import CHECKS, run_checks
 from livebackup_receiver.config import Config
 from livebackup_receiver.model import Group, Session, SessionState
 
@@ -41,11 +34,6 @@ async def failed(name: str, config: Config, catalog: Catalog) -> str:
     check = (await run(config, catalog))[name]
     assert check.state is CheckState.FAILED
     return check.message
-
-
-@pytest.fixture
-def store(config: Config, catalog: Catalog) -> SampleStore:
-    return SampleStore(config.store, catalog)
 
 
 async def test_a_good_receiver_passes_every_check(
@@ -76,7 +64,7 @@ async def test_a_store_with_too_little_room(config: Config, catalog: Catalog) ->
 async def test_a_program_that_is_not_installed(
     config: Config, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("livebackup_receiver.checks.PROGRAMS", ("qemu-missing",))
+    monkeypatch.setattr("livebackup_receiver.checks.installation.PROGRAMS", ("qemu-missing",))
     message = await failed("qemu-missing", config, catalog)
     assert "qemu-missing is not installed" in message
     assert "install the packages" in message

@@ -11,13 +11,14 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
+from command_line import Finished, Run, runner, write_options
 from sample_store import KIB, SampleStore, Write, read_image
 from tls_files import TlsFiles
 
@@ -29,42 +30,25 @@ pytestmark = pytest.mark.timeout(300)
 
 DISK = ("db", "vd-a")
 
-Result = subprocess.CompletedProcess[str]
-Run = Callable[..., Result]
-
 
 @pytest.fixture
 def options(config: Config, tmp_path: Path) -> Path:
     """The configuration as a file."""
-    path = tmp_path / "receiver.toml"
-    path.write_text(
-        "".join(f"{name} = {json.dumps(value)}\n" for name, value in config.model_dump(mode="json").items())
-    )
-    return path
+    return write_options(config, tmp_path / "receiver.toml")
 
 
 @pytest.fixture
 def cli(options: Path) -> Run:
     """Runs `livebackup-receiver` with the configuration file."""
-
-    def run(*arguments: str) -> Result:
-        argv = [sys.executable, "-m", "livebackup_receiver", *arguments, "--config", str(options)]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
-
-    return run
+    return runner(options)
 
 
-@pytest.fixture
-def store(config: Config, catalog: Catalog) -> SampleStore:
-    return SampleStore(config.store, catalog)
-
-
-def answer(result: Result) -> Any:
+def answer(result: Finished) -> Any:
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 
 
-def refusal(result: Result) -> str:
+def refusal(result: Finished) -> str:
     """The one line on stderr of a command that failed."""
     assert result.returncode != 0
     assert result.stdout == ""

@@ -6,13 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from command_line import Run, runner, write_options
 from sample_store import SampleStore, Write
 
 from livebackup_receiver.catalog import tokens
@@ -29,22 +27,12 @@ from livebackup_receiver.model import Point, Role
 pytestmark = pytest.mark.timeout(300)
 
 A = ("db", "vd-a")
-Result = subprocess.CompletedProcess[str]
-Run = Callable[..., Result]
 
 
 @pytest.fixture
 def cli(config: Config, tmp_path: Path) -> Run:
     """Runs `livebackup-receiver catalog` with the configuration of the test."""
-    path = tmp_path / "receiver.toml"
-    values = config.model_dump(mode="json").items()
-    path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in values))
-
-    def run(*arguments: str) -> Result:
-        argv = [sys.executable, "-m", "livebackup_receiver", "catalog", *arguments, "--config", str(path)]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
-
-    return run
+    return runner(write_options(config, tmp_path / "receiver.toml"), "catalog")
 
 
 @pytest.fixture

@@ -4,20 +4,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import signal
-import socket
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
-from held_points import DAY, HOUR, hold
-from receiver_process import receiver_process, write_config
+from command_line import Result, run_command
+from held_points import DAY, HOUR, hold, make_directories
+from receiver_process import on_free_port, receiver_process, write_config
 
 from livebackup_receiver.catalog import tokens
 from livebackup_receiver.catalog.engine import Catalog, open_catalog
@@ -32,39 +27,12 @@ from livebackup_receiver.store.paths import Store
 # Each command is a Python that starts anew.
 pytestmark = pytest.mark.timeout(300)
 
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-    @property
-    def words(self) -> str:
-        """What is shown, without what is only layout."""
-        assert self.code == 0, self.err
-        return " ".join(self.out.split())
-
-    @property
-    def refusal(self) -> str:
-        """The one line on stderr of a command that failed."""
-        assert (self.code != 0, self.out) == (True, "")
-        (line,) = self.err.splitlines()
-        return line.removeprefix("livebackup-receiver: ")
-
-
 Cli = Callable[..., Awaitable[Result]]
 
 
 @pytest.fixture
 def config(config: Config) -> Config:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return config.model_copy(update={"listen_port": listener.getsockname()[1]})
+    return on_free_port(config)
 
 
 @pytest.fixture(params=["running", "none"])
@@ -83,11 +51,7 @@ async def cli(config: Config, tmp_path: Path, request: pytest.FixtureRequest) ->
 
 
 async def run_cli(path: Path, *arguments: str) -> Result:
-    argv = [sys.executable, "-m", "livebackup_receiver", "retention", *arguments, "--config", str(path)]
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*argv, stdout=pipe, stderr=pipe)
-    out, err = await process.communicate()
-    return Result(process.returncode or 0, out.decode(), err.decode())
+    return await run_command(path, "retention", *arguments)
 
 
 def ids(catalog: Catalog) -> list[str]:
@@ -176,7 +140,7 @@ async def test_the_future_month_by_month_and_on_a_date(cli: Cli, catalog: Catalo
 async def test_what_cannot_be_done_is_said_in_a_sentence(
     config: Config, catalog: Catalog, tmp_path: Path, arguments: list[str], code: int, words: str
 ) -> None:
-    hold(catalog, 1)
+    make_directories(config.store, hold(catalog, 1))
     path = write_config(config, tmp_path / "receiver.toml")
     alone = await run_cli(path, *arguments)
     async with receiver_process(config):
@@ -218,6 +182,7 @@ async def test_a_store_that_another_process_holds_is_left_alone(
 
 async def test_policies_and_pins_outlive_a_kill(config: Config, catalog: Catalog, tmp_path: Path) -> None:
     made = hold(catalog, 3)
+    make_directories(config.store, made)
     path = write_config(config, tmp_path / "receiver.toml")
     async with receiver_process(config) as receiver:
         await run_cli(path, "set", "group:nightly", "--keep-last", "1")

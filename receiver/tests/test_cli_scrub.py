@@ -6,17 +6,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from command_line import Finished, Run, runner, write_options
 from damaging import CLUSTER, bad_sector, flip, place_of
 from sample_store import SampleStore, Write, read_image
 
-from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.config import Config
 from livebackup_receiver.daemon import open_receiver
 from livebackup_receiver.decisions import drop_points
@@ -27,27 +24,12 @@ from livebackup_receiver.store.paths import Store
 pytestmark = pytest.mark.timeout(300)
 
 A, B, WEB = ("db", "vd-a"), ("db", "vd-b"), ("web", "vd-a")
-Result = subprocess.CompletedProcess[str]
-Run = Callable[..., Result]
 
 
 @pytest.fixture
 def cli(config: Config, tmp_path: Path) -> Run:
     """Runs `livebackup-receiver` with the configuration of the test."""
-    path = tmp_path / "receiver.toml"
-    values = config.model_dump(mode="json").items()
-    path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in values))
-
-    def run(*arguments: str) -> Result:
-        argv = [sys.executable, "-m", "livebackup_receiver", *arguments, "--config", str(path)]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
-
-    return run
-
-
-@pytest.fixture
-def store(config: Config, catalog: Catalog) -> SampleStore:
-    return SampleStore(config.store, catalog)
+    return runner(write_options(config, tmp_path / "receiver.toml"))
 
 
 @pytest.fixture
@@ -60,7 +42,7 @@ def points(store: SampleStore) -> list[Point]:
     return made
 
 
-def layers(result: Result) -> list[tuple[str, str, str, str]]:
+def layers(result: Finished) -> list[tuple[str, str, str, str]]:
     return [
         (each["vm"], each["disk"], each["point"], each["result"])
         for each in json.loads(result.stdout)["layers"]

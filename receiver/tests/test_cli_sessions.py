@@ -5,17 +5,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
-import socket
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from command_line import Result, run_command
 from hypervisor import back_up_together, open_session
-from receiver_process import receiver_process
+from receiver_process import on_free_port, receiver_process
 from two_hosts import make_disks, make_hosts
 
 from livebackup_receiver.catalog import tokens
@@ -25,37 +21,13 @@ from livebackup_receiver.config import Config
 pytestmark = pytest.mark.timeout(300)
 
 
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-    @property
-    def words(self) -> str:
-        """What is shown, without what is only layout."""
-        assert self.code == 0, self.err
-        return " ".join(self.out.split())
-
-
 @pytest.fixture
 def config(config: Config) -> Config:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return config.model_copy(update={"listen_port": listener.getsockname()[1]})
+    return on_free_port(config)
 
 
 async def cli(config: Config, *arguments: str) -> Result:
-    path = config.store.parent / "receiver.toml"
-    argv = [sys.executable, "-m", "livebackup_receiver", "session", *arguments, "--config", str(path)]
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*argv, stdout=pipe, stderr=pipe)
-    out, err = await process.communicate()
-    return Result(process.returncode or 0, out.decode(), err.decode())
+    return await run_command(config.store.parent / "receiver.toml", "session", *arguments)
 
 
 def token_names(config: Config) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 from hypervisor import Hypervisor, back_up_together, compare, open_session
-from receiver_process import ReceiverProcess, receiver_process, write_config
+from receiver_process import ReceiverProcess, on_free_port, receiver_process, write_config
 from two_hosts import KEYS, get_session, make_disks, make_hosts
 from waiting import until
 
@@ -27,16 +27,9 @@ from livebackup_receiver.store.paths import Store
 from livebackup_receiver.subprocesses import run
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @pytest.fixture
 def config(config: Config) -> Config:
-    """On a port that a restarted receiver can have again."""
-    return config.model_copy(update={"listen_port": free_port()})
+    return on_free_port(config)
 
 
 async def gone(pids: list[int]) -> None:

@@ -71,6 +71,16 @@ async def test_the_store_and_the_checks_are_measured(server: Served) -> None:
     assert samples["livebackup_check", "store"] == 0
 
 
+async def test_the_room_of_volumes_is_measured(server: Served) -> None:
+    store = server.receiver.store
+    SampleStore(store.root, server.receiver.catalog).add({("db", "vd-a"): [Write(0, 1 << 20, 1)]})
+    samples, volume = await scrape(server), str(store.root)
+    assert samples["livebackup_volume_used_bytes", volume] >= 1 << 20
+    assert samples["livebackup_volume_growth_bytes_per_day", volume] > 0
+    assert samples["livebackup_volume_days_left", volume] > 0
+    assert samples["livebackup_volume_freeable_bytes", volume] == 0
+
+
 async def test_layers_are_counted_by_what_reading_them_has_shown(server: Served) -> None:
     sample = SampleStore(server.receiver.store.root, server.receiver.catalog)
     made = [sample.add({("db", "vd-a"): [Write(0, 65536, value)]}) for value in (1, 2, 3)]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sample_records import session
 
-from livebackup_receiver.checks import Check, CheckState
+from livebackup_receiver.checks.result import Check, CheckState
 from livebackup_receiver.config import Config
 from livebackup_receiver.events import Feed, SessionChanged
 from livebackup_receiver.model import SessionState

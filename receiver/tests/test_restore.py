@@ -16,10 +16,8 @@ import pytest
 from sample_records import point as sample_point
 from sample_store import DISK_SIZE, KIB, SampleStore, Write, read_image, run
 
-from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.points import disk_chain
 from livebackup_receiver.chain.copying import at_once
-from livebackup_receiver.config import Config
 from livebackup_receiver.consolidation.plan import Abilities
 from livebackup_receiver.consolidation.worker import Consolidation
 from livebackup_receiver.convert import Format
@@ -46,11 +44,6 @@ from livebackup_receiver.restore import (
 from livebackup_receiver.store.paths import Store
 
 DISK = ("db", "vd-a")
-
-
-@pytest.fixture
-def store(config: Config, catalog: Catalog) -> SampleStore:
-    return SampleStore(config.store, catalog)
 
 
 @pytest.fixture

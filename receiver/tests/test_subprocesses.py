@@ -11,7 +11,7 @@ import pytest
 from waiting import until
 
 from livebackup_receiver.errors import CommandFailed, CommandTimedOut
-from livebackup_receiver.subprocesses import run, spawn
+from livebackup_receiver.subprocesses import run, run_in_thread, spawn
 
 
 async def test_output_and_input() -> None:
@@ -47,6 +47,68 @@ async def test_messages_are_not_translated() -> None:
     assert "VIRTUAL_ENV" not in environment
 
 
+def test_a_thread_is_given_what_is_said_on_stdout() -> None:
+    assert run_in_thread(["sh", "-c", "echo spoken; echo shouted >&2"]) == "spoken\n"
+
+
+def test_a_thread_s_program_has_the_same_environment_and_nothing_to_read() -> None:
+    environment = run_in_thread(["env"])
+    assert "LC_ALL=C" in environment
+    assert "VIRTUAL_ENV" not in environment
+    assert run_in_thread(["cat"]) == ""
+
+
+def test_a_thread_is_told_command_code_and_stderr() -> None:
+    with pytest.raises(CommandFailed, match=r"`qemu-img info '/no where'` ended with 1: .*No such file"):
+        run_in_thread(["qemu-img", "info", "/no where"])
+
+
+def test_an_error_may_be_on_stdout_alone(tmp_path: Path) -> None:
+    """`qemu-img compare` has nothing to say on stderr if images differ."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    ours.write_bytes(bytes(4096))
+    theirs.write_bytes(bytes(2048) + b"?" * 2048)
+    with pytest.raises(CommandFailed, match=r"ended with 1: Content mismatch at offset 20\d\d!"):
+        run_in_thread(["qemu-img", "compare", "-f", "raw", "-F", "raw", str(ours), str(theirs)])
+
+
+def test_a_program_that_a_thread_misses_is_named() -> None:
+    with pytest.raises(CommandFailed, match="qemu-nothing is not installed") as caught:
+        run_in_thread(["qemu-nothing", "--help"])
+    assert caught.value.returncode == 127
+
+
+def test_a_thread_does_not_wait_for_a_program_that_hangs(tmp_path: Path) -> None:
+    with pytest.raises(CommandTimedOut, match=r"was killed after 0.5 seconds"):
+        run_in_thread(announced(tmp_path), timeout_s=0.5)
+    assert not told(tmp_path).exists()
+
+
+def test_a_program_is_killed_when_somebody_objects(tmp_path: Path) -> None:
+    def object_to_it() -> None:
+        if (tmp_path / "pid").exists():
+            raise InterruptedError("enough")
+
+    with pytest.raises(InterruptedError, match="enough"):
+        run_in_thread(announced(tmp_path), look=object_to_it)
+    assert not told(tmp_path).exists()
+
+
+def announced(directory: Path) -> list[str]:
+    """A program that runs on, and says in a file which process it is."""
+    said = f"echo $$ > {directory}/new; mv {directory}/new {directory}/pid; exec sleep 3600"
+    return ["sh", "-c", said]
+
+
+def told(directory: Path) -> Path:
+    """That process; there is none when it has ended and its end was taken note of."""
+    return Path("/proc") / (directory / "pid").read_text().strip()
+
+
+def test_what_is_said_at_length_is_taken_while_the_program_runs() -> None:
+    assert len(run_in_thread(["head", "-c", "1000000", "/dev/zero"])) == 1000000
+
+
 SPAWNER = """
 import asyncio, sys
 from livebackup_receiver.subprocesses import spawn
@@ -57,11 +119,18 @@ async def main():
     await asyncio.sleep(3600)
 asyncio.run(main())
 """
+THREAD = """
+import threading
+from livebackup_receiver.subprocesses import run_in_thread
+argv = ["sh", "-c", "echo $$ > /proc/$PPID/fd/1; exec sleep 3600"]
+threading.Thread(target=run_in_thread, args=(argv,)).start()
+"""
 
 
-async def test_what_runs_on_dies_with_the_receiver() -> None:
+@pytest.mark.parametrize("starts", [SPAWNER, THREAD], ids=["loop", "thread"])
+async def test_what_runs_on_dies_with_the_receiver(starts: str) -> None:
     parent = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", SPAWNER, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", starts, stdout=asyncio.subprocess.PIPE
     )
     assert parent.stdout
     child = Path("/proc") / (await parent.stdout.readline()).decode().strip()

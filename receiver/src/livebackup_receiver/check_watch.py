@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
+from livebackup_receiver.background import in_background
 from livebackup_receiver.catalog.engine import Catalog
-from livebackup_receiver.checks import Check, Inspection, run_checks
+from livebackup_receiver.checks.result import Check, Inspection
+from livebackup_receiver.checks.table import run_checks
 from livebackup_receiver.config import Config
 from livebackup_receiver.coordinator.attendance import STANDING_STILL
 from livebackup_receiver.model import Session
@@ -67,10 +69,5 @@ async def open_check_watch(
 ) -> AsyncIterator[CheckWatch]:
     """A watch that runs the checks until the block ends."""
     watch = CheckWatch(config, catalog, open_sessions, on_results)
-    task = asyncio.create_task(watch.repeat(), name="checks")
-    try:
+    async with in_background(watch.repeat(), name="checks"):
         yield watch
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

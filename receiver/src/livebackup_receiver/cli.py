@@ -21,13 +21,17 @@ from rich.console import Console
 from livebackup_receiver import cli_views, config
 from livebackup_receiver.catalog import points, sessions, tokens
 from livebackup_receiver.catalog.engine import Catalog, open_catalog
-from livebackup_receiver.checks import Check, Inspection, run_checks, worst
+from livebackup_receiver.chain.keyring import using
+from livebackup_receiver.checks.result import Check, Inspection, worst
+from livebackup_receiver.checks.table import run_checks
 from livebackup_receiver.cli_catalog import catalog_app
+from livebackup_receiver.cli_options import AsJson, ConfigFile
 from livebackup_receiver.cli_retention import retention_app
 from livebackup_receiver.cli_scrub import scrub
 from livebackup_receiver.cli_sessions import session_app
 from livebackup_receiver.config import Config
 from livebackup_receiver.convert import Format
+from livebackup_receiver.encryption import read_keys
 from livebackup_receiver.model import Role, Session
 from livebackup_receiver.restore import RestorePlan, on_newest_chain, plan_restore, restore, select_disks
 from livebackup_receiver.rooms import outlooks
@@ -46,11 +50,6 @@ app.add_typer(session_app, name="session")
 app.add_typer(retention_app, name="retention")
 app.add_typer(catalog_app, name="catalog")
 app.command("scrub")(scrub)
-
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help=f"Configuration file; {config.DEFAULT_PATH} if not given.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, as the API does.")]
 
 
 @app.callback()
@@ -124,7 +123,7 @@ def restore_point(
     """Write a VM's disks, as they were at a point, into image files."""
     options = config.load(config_file)
     check_format(Store(options.store))
-    with open_catalog(options.database_url) as catalog:
+    with using(read_keys(options)), open_catalog(options.database_url) as catalog:
         plan = _plan(catalog, options, point, vm, disk, to, format)
         if verify:
             names = [each.disk for each in plan.disks]

@@ -15,6 +15,7 @@ from livebackup_receiver.catalog.contents import load_contents
 from livebackup_receiver.catalog.engine import Catalog, open_catalog
 from livebackup_receiver.catalog.rebuild import rebuild
 from livebackup_receiver.catalog.replacement import replace_catalog
+from livebackup_receiver.cli_options import ConfigFile
 from livebackup_receiver.clock import now
 from livebackup_receiver.errors import ManifestInvalid
 from livebackup_receiver.store.format import check_format, ensure_format
@@ -28,9 +29,6 @@ catalog_app = typer.Typer(
     no_args_is_help=True, help="Compare the catalog with the store, or make it anew from there."
 )
 
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help=f"Configuration file; {config.DEFAULT_PATH} if not given.")
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 LOST = (
     "tokens and sessions are in no file of the store: make new tokens with `livebackup-receiver token create`"

@@ -15,7 +15,9 @@ import typer
 from pydantic import ValidationError
 
 from livebackup_receiver import cli_retention_views, cli_views, config
+from livebackup_receiver.cli_options import AsJson, ConfigFile
 from livebackup_receiver.errors import RetentionInvalid
+from livebackup_receiver.model import Point
 from livebackup_receiver.retention.access import open_retention
 from livebackup_receiver.retention.act import invalid
 from livebackup_receiver.retention.declared import ProposedPolicy
@@ -35,10 +37,11 @@ def _moment(text: str) -> datetime:
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help=f"Configuration file; {config.DEFAULT_PATH} if not given.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, as the API does.")]
+def _date(help: str) -> Any:
+    """An option whose value is a date."""
+    return typer.Option(parser=_moment, metavar="DATE", help=help)
+
+
 GroupName = Annotated[str, typer.Argument(help="Name of the group.")]
 PointId = Annotated[str, typer.Argument(help="Id of the point; `points` lists them.")]
 ScopeText = Annotated[str, typer.Argument(help="group:<group>, vm:<vm> or disk:<vm>/<disk>.")]
@@ -54,7 +57,7 @@ TimeZone = Annotated[
     str | None, typer.Option(help="Whose days and weeks they are, such as Europe/Berlin; UTC if not given.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be dropped.")]
-Until = Annotated[datetime | None, typer.Option(parser=_moment, metavar="DATE", help="Until when.")]
+UNTIL = _date("Until when.")
 
 
 @retention_app.command("plan")
@@ -90,14 +93,8 @@ def simulate(
             help='Such as "every 1h" or "daily at 02:00,14:00"; if not given, as often as it was lately.'
         ),
     ] = None,
-    until: Annotated[
-        datetime | None,
-        typer.Option(parser=_moment, metavar="DATE", help="The end; a year from now, if not given."),
-    ] = None,
-    on: Annotated[
-        datetime | None,
-        typer.Option(parser=_moment, metavar="DATE", help="List the points that there will be then."),
-    ] = None,
+    until: Annotated[datetime | None, _date("The end; a year from now, if not given.")] = None,
+    on: Annotated[datetime | None, _date("List the points that there will be then.")] = None,
     keep_last: KeepLast = None,
     keep_within: KeepWithin = None,
     hourly: Hourly = None,
@@ -181,14 +178,14 @@ def drop(point: PointId, config_file: ConfigFile = None, as_json: AsJson = False
 def pin(
     point: PointId,
     reason: Annotated[str, typer.Option(help="Why it is kept; it is shown wherever the point is.")],
-    until: Until = None,
+    until: Annotated[datetime | None, UNTIL] = None,
     config_file: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Keep a point whatever the policies say, until a date or until it is unpinned."""
     with open_retention(config.load(config_file)) as retention:
         found = retention.pin(point, reason, until)
-    cli_views.show(cli_retention_views.held_text(found), found.model_dump(mode="json"), as_json)
+    _show_held(found, as_json)
 
 
 @retention_app.command("unpin")
@@ -196,20 +193,24 @@ def unpin(point: PointId, config_file: ConfigFile = None, as_json: AsJson = Fals
     """Leave a point to the policies again."""
     with open_retention(config.load(config_file)) as retention:
         found = retention.unpin(point)
-    cli_views.show(cli_retention_views.held_text(found), found.model_dump(mode="json"), as_json)
+    _show_held(found, as_json)
 
 
 @retention_app.command("lock")
 def lock(
     point: PointId,
-    until: Annotated[datetime, typer.Option(parser=_moment, metavar="DATE", help="Until when.")],
+    until: Annotated[datetime, UNTIL],
     config_file: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Let nobody drop a point before a date. This cannot be taken back, only put off."""
     with open_retention(config.load(config_file)) as retention:
         found = retention.lock(point, until)
-    cli_views.show(cli_retention_views.held_text(found), found.model_dump(mode="json"), as_json)
+    _show_held(found, as_json)
+
+
+def _show_held(point: Point, as_json: bool) -> None:
+    cli_views.show(cli_retention_views.held_text(point), point.model_dump(mode="json"), as_json)
 
 
 def _propose(proposed: ProposedPolicy, config_file: Path | None, *, dry_run: bool, as_json: bool) -> None:

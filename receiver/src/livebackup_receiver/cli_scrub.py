@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,9 +15,12 @@ from rich.table import Table
 from livebackup_receiver import cli_views, config
 from livebackup_receiver.catalog import layer_checks, points
 from livebackup_receiver.catalog.engine import Catalog, open_catalog
+from livebackup_receiver.chain.keyring import using
+from livebackup_receiver.cli_options import ConfigFile
 from livebackup_receiver.clock import now
 from livebackup_receiver.config import Config
 from livebackup_receiver.consolidation.turns import Pace
+from livebackup_receiver.encryption import read_keys
 from livebackup_receiver.errors import DiskUnknown, LayerDamaged, StoreFailed
 from livebackup_receiver.scrub.act import Scrubbed, scrub_layer
 from livebackup_receiver.scrub.choice import Candidate, choose
@@ -45,10 +47,7 @@ def scrub(
         bool, typer.Option("--all", help="All layers, and not only those that are due today.")
     ] = False,
     bytes_per_s: Annotated[int, typer.Option(min=0, help="Most bytes to read per second; 0: no limit.")] = 0,
-    config_file: Annotated[
-        Path | None,
-        typer.Option("--config", help=f"Configuration file; {config.DEFAULT_PATH} if not given."),
-    ] = None,
+    config_file: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
     """Read layers back and compare them with their digests.
@@ -58,7 +57,7 @@ def scrub(
     options = config.load(config_file)
     store = Store(options.store)
     check_format(store)
-    with open_catalog(options.database_url) as catalog:
+    with using(read_keys(options)), open_catalog(options.database_url) as catalog:
         layers = _choose(catalog, options, vm, disk, point, everything=everything)
         checks = list(_scrub(layers, store, catalog, bytes_per_s))
         hurt = [said for each in known_damage(catalog, store) if (said := damage_words(each))]

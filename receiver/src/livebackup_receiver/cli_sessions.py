@@ -8,7 +8,6 @@ They ask the running receiver, which alone knows the present; the catalog answer
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
@@ -17,6 +16,7 @@ import typer
 from livebackup_receiver import cli_session_views, cli_views, config
 from livebackup_receiver.catalog import sessions
 from livebackup_receiver.catalog.engine import open_catalog
+from livebackup_receiver.cli_options import AsJson, ConfigFile
 from livebackup_receiver.coordinator.actors import Actor, actors_of
 from livebackup_receiver.errors import NotRunning
 from livebackup_receiver.model import Session
@@ -24,10 +24,6 @@ from livebackup_receiver.running import connect
 
 session_app = typer.Typer(no_args_is_help=True, help="See running and ended sessions, and abort one.")
 
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help=f"Configuration file; {config.DEFAULT_PATH} if not given.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, as the API does.")]
 SessionId = Annotated[str, typer.Argument(help="Id of the session; `session list` shows them.")]
 
 

@@ -27,7 +27,7 @@ from rich.table import Table
 from sqlalchemy import make_url
 
 from livebackup_receiver.catalog.tokens import Token
-from livebackup_receiver.checks import Check, CheckState
+from livebackup_receiver.checks.result import Check, CheckState
 from livebackup_receiver.config import Config
 from livebackup_receiver.model import Level, Point, PointDisk, rfc3339
 from livebackup_receiver.restore import DiskRestore

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from pydantic_settings.sources import PydanticBaseSettingsSource
 
@@ -111,6 +111,17 @@ class Config(BaseSettings):
         description="zstd: layers are compressed when nothing else is to be done. They stay plain qcow2, and "
         "take a processor to read.",
     )
+    encryption: Literal["none", "luks"] = Field(
+        default="none",
+        description="luks: new layers are encrypted (qcow2 with LUKS, AES-256) with the first of "
+        "encryption_keys. Restored disks are plain.",
+    )
+    encryption_keys: list[Path] = Field(
+        default=[],
+        validate_default=True,
+        description="Files of keys, read at start, outside the store: the first one is for new layers, all "
+        "of them open the layers that there are. Without its key a layer is lost.",
+    )
     consolidation_bytes_per_s: int = Field(
         default=100 << 20,
         ge=0,
@@ -150,6 +161,25 @@ class Config(BaseSettings):
     log_level: str = Field(
         default="INFO", description="Least level of log lines: DEBUG, INFO, WARNING or ERROR."
     )
+
+    @field_validator("store", "volumes")
+    @classmethod
+    def _check_absolute(cls, paths: Path | list[Path]) -> Path | list[Path]:
+        # Directories of disks on other volumes are symbolic links, which a relative path would lead astray.
+        for path in paths if isinstance(paths, list) else [paths]:
+            if not path.is_absolute():
+                raise ValueError(f"{path} does not begin with a /")
+        return paths
+
+    @field_validator("encryption_keys")
+    @classmethod
+    def _check_encryption(cls, paths: list[Path], info: ValidationInfo) -> list[Path]:
+        if info.data.get("encryption") == "luks":
+            if not paths:
+                raise ValueError("encryption is luks, and no key is named")
+            if info.data.get("compression") == "zstd":
+                raise ValueError("QEMU does not compress what it encrypts; leave compression or encryption")
+        return paths
 
     @field_validator("nbd_ports")
     @classmethod

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack
 from enum import StrEnum
@@ -15,15 +14,14 @@ from livebackup_receiver.chain import flat
 from livebackup_receiver.chain.copying import Copier, at_once
 from livebackup_receiver.chain.image import open_image
 from livebackup_receiver.chain.merge import merge, open_layers
-from livebackup_receiver.errors import CommandFailed, LayerDamaged, LayerUnsupported
+from livebackup_receiver.errors import LayerDamaged, LayerUnsupported
 from livebackup_receiver.store import durable
 from livebackup_receiver.store.digests import Table, read_chain
 from livebackup_receiver.store.paths import DIGESTS_SUFFIX
 from livebackup_receiver.store.qcow2 import CLUSTER_BYTES
 from livebackup_receiver.store.verify import Range, damaged_ranges, whole_disk
+from livebackup_receiver.subprocesses import run_in_thread
 
-# Longer than any disk takes; a hung file system must not hold a restore for ever.
-TIMEOUT_S = 7 * 24 * 3600.0
 RANGES_NAMED = 5
 
 
@@ -47,14 +45,14 @@ def write(layers: Sequence[Path], target: Path, format: Format) -> None:
         _write(layers[::-1], target, format)
     except LayerUnsupported:
         target.unlink(missing_ok=True)
-        _run("qemu-img", "convert", "-f", "qcow2", "-O", format, str(layers[0]), str(target))
+        run_in_thread(["qemu-img", "convert", "-f", "qcow2", "-O", format, str(layers[0]), str(target)])
     durable.sync_file(target)
 
 
 def _write(layers: Sequence[Path], target: Path, format: Format) -> None:
     copier = Copier(share=True)
     if format is Format.QCOW2:
-        merge(layers, target, parent=None, copier=copier)
+        merge(layers, target, parent=None, copier=copier, plain=True)
         return
     with open_layers(layers) as images:
         flat.write_raw(images, target, copier=copier)
@@ -70,8 +68,8 @@ def measure(layers: Sequence[Path]) -> int:
         with open_layers(layers[::-1]) as images:
             return sum(extent.length for extent in flat.extents(images))
     except LayerUnsupported:
-        done = _run("qemu-img", "measure", "--output=json", "-f", "qcow2", "-O", "qcow2", str(layers[0]))
-        return int(json.loads(done)["required"])
+        asked = ["qemu-img", "measure", "--output=json", "-f", "qcow2", "-O", "qcow2", str(layers[0])]
+        return int(json.loads(run_in_thread(asked))["required"])
 
 
 def verify(layers: Sequence[Path], written: Path, format: Format) -> None:
@@ -105,10 +103,3 @@ def _holder(layers: Sequence[Path], tables: Sequence[Table], damaged: Range) -> 
     cluster = damaged[0] // CLUSTER_BYTES
     holders = [layer for layer, table in zip(layers, tables, strict=True) if cluster in table.index]
     return holders[-1] if holders else layers[-1]
-
-
-def _run(*argv: str) -> str:
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    if done.returncode:
-        raise CommandFailed(" ".join(argv[:2]), done.returncode, done.stderr)
-    return done.stdout

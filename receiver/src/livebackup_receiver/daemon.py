@@ -18,6 +18,7 @@ from livebackup_receiver.api.app import create_app
 from livebackup_receiver.catalog.engine import open_catalog
 from livebackup_receiver.catalog.journal import open_journal
 from livebackup_receiver.catalog.rebuild import require_catalog, require_layers
+from livebackup_receiver.chain.keyring import using
 from livebackup_receiver.check_watch import open_check_watch
 from livebackup_receiver.clock import now
 from livebackup_receiver.config import Config
@@ -26,6 +27,7 @@ from livebackup_receiver.consolidation.worker import Consolidation, open_consoli
 from livebackup_receiver.coordinator.conduct import Stage
 from livebackup_receiver.coordinator.recovery import recover
 from livebackup_receiver.coordinator.registry import open_sessions
+from livebackup_receiver.encryption import read_keys
 from livebackup_receiver.errors import ConfigInvalid
 from livebackup_receiver.events import Feed
 from livebackup_receiver.exports import open_exports
@@ -54,7 +56,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 def serve(config: Config) -> None:
     """Run the receiver until SIGTERM or SIGINT.
 
-    :raise ConfigInvalid: certificate or key cannot be read
+    :raise ConfigInvalid: certificate or key cannot be read, or a key of encrypted layers
     :raise CatalogFailed: the catalog cannot be opened
     :raise CatalogLost: it is empty, and the store is not
     :raise StoreBusy: another receiver works in the store
@@ -71,6 +73,7 @@ async def open_receiver(config: Config) -> AsyncIterator[Receiver]:
     durable.make_directory(store.vms)
     durable.make_directory(store.run)
     async with AsyncExitStack() as stack:
+        stack.enter_context(using(read_keys(config)))
         for volume in (config.store, *config.volumes):
             stack.enter_context(hold_store(volume))
         ensure_format(store)

@@ -85,6 +85,7 @@ POINTS: Mapping[str, str] = {
     "chain.table-replaced": MERGE,
     "chain.manifest-replaced": MERGE,
     "chain.catalog-written": MERGE,
+    "chain.layers-forgotten": MERGE,
     "chain.merged-removed": MERGE,
 }
 

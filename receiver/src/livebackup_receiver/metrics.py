@@ -19,10 +19,13 @@ from livebackup_receiver.api.auth import MayRead, ReceiverOf
 from livebackup_receiver.catalog import figures, groups
 from livebackup_receiver.catalog.figures import GroupFigures
 from livebackup_receiver.catalog.layer_checks import CheckFigures, count_checks
-from livebackup_receiver.checks import Check
+from livebackup_receiver.checks.result import Check
+from livebackup_receiver.errors import StoreFailed
 from livebackup_receiver.model import Group, Session
+from livebackup_receiver.rooms import outlooks
 from livebackup_receiver.scrub.finding import Result
 from livebackup_receiver.state import Receiver
+from livebackup_receiver.store.outlook import Outlook
 
 router = APIRouter(tags=["metrics"])
 
@@ -37,6 +40,7 @@ class Facts:
     running: Sequence[Session]
     checks: Sequence[Check]
     disk: tuple[int, int, int]
+    volumes: Sequence[Outlook]
     read: CheckFigures
 
 
@@ -51,6 +55,7 @@ class FactsCollector(Collector):
         yield from session_metrics(facts.counted, facts.running)
         yield from point_metrics(facts.groups, facts.counted, facts.now)
         yield from store_metrics(*facts.disk)
+        yield from volume_metrics(facts.volumes)
         yield check_metric(facts.checks)
         yield from scrub_metrics(facts.read, facts.now)
 
@@ -59,6 +64,7 @@ class FactsCollector(Collector):
 async def get_metrics(receiver: ReceiverOf, token: MayRead) -> Response:
     """All figures in the text format of Prometheus."""
     found, counted, read = await asyncio.to_thread(_read_catalog, receiver)
+    volumes = await asyncio.to_thread(_look_at_volumes, receiver)
     facts = Facts(
         now=datetime.now(UTC),
         groups=found,
@@ -66,6 +72,7 @@ async def get_metrics(receiver: ReceiverOf, token: MayRead) -> Response:
         running=receiver.sessions.every(),
         checks=receiver.checks.latest,
         disk=shutil.disk_usage(receiver.store.root),
+        volumes=volumes,
         read=read,
     )
     registry = CollectorRegistry()
@@ -76,6 +83,14 @@ async def get_metrics(receiver: ReceiverOf, token: MayRead) -> Response:
 def _read_catalog(receiver: Receiver) -> tuple[list[Group], list[GroupFigures], CheckFigures]:
     with receiver.catalog.read() as db:
         return groups.list_groups(db), figures.count_by_group(db), count_checks(db)
+
+
+def _look_at_volumes(receiver: Receiver) -> list[Outlook]:
+    """None of them, if one is not there, of which the check tells; the other figures are wanted then too."""
+    try:
+        return outlooks(receiver.config, receiver.catalog, now=datetime.now(UTC))
+    except StoreFailed:
+        return []
 
 
 def session_metrics(counted: Iterable[GroupFigures], running: Iterable[Session]) -> Iterator[Metric]:
@@ -126,6 +141,25 @@ def store_metrics(total: int, used: int, free: int) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "livebackup_store_free_bytes", "Free bytes of the store's file system.", value=free
     )
+
+
+def volume_metrics(volumes: Iterable[Outlook]) -> Iterator[Metric]:
+    """Of the store and each further volume: what layers take, what comes back, how long the rest will do."""
+    names = {
+        "free_bytes": "Free bytes of a volume.",
+        "total_bytes": "Size of a volume's file system.",
+        "used_bytes": "Bytes of the layers on a volume.",
+        "freeable_bytes": "Bytes that layers of dropped points still take.",
+        "growth_bytes_per_day": "Bytes stored on a day, on the average of a week.",
+        "days_left": "Days until a volume is full, if it goes on like this; absent: nothing was stored.",
+    }
+    found = [each.model_dump() for each in volumes]
+    for name, meaning in names.items():
+        metric = GaugeMetricFamily(f"livebackup_volume_{name}", meaning, labels=["volume"])
+        for each in found:
+            if each[name] is not None:
+                metric.add_metric([each["volume"]], each[name])
+        yield metric
 
 
 def check_metric(checks: Iterable[Check]) -> Metric:

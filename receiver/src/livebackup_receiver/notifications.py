@@ -16,7 +16,7 @@ from typing import Literal
 
 import apprise
 
-from livebackup_receiver.checks import Check, CheckState
+from livebackup_receiver.checks.result import Check, CheckState
 from livebackup_receiver.config import Config
 from livebackup_receiver.events import Feed, SessionChanged, Subscription
 from livebackup_receiver.model import SessionState

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from livebackup_receiver import convert, subprocesses
+from livebackup_receiver.background import in_background
 from livebackup_receiver.catalog.points import DiskPoint
 from livebackup_receiver.chain.preamble import backing_name
 from livebackup_receiver.completion import complete_in_thread
@@ -223,15 +224,11 @@ def require_room(directory: Path, need_bytes: int) -> None:
 
 
 async def _write(disk: DiskRestore, format: Format, size: int, on_progress: OnProgress) -> None:
-    watching = asyncio.create_task(_watch(disk, size, on_progress))
-    try:
-        await complete_in_thread(convert.write, disk.layers, disk.partial, format)
-    except OSError as error:
-        raise TargetUnwritable(str(disk.target), error.strerror or str(error)) from None
-    finally:
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
+    async with in_background(_watch(disk, size, on_progress), name=f"progress of {disk.target}"):
+        try:
+            await complete_in_thread(convert.write, disk.layers, disk.partial, format)
+        except OSError as error:
+            raise TargetUnwritable(str(disk.target), error.strerror or str(error)) from None
     on_progress(disk, size, size)
 
 

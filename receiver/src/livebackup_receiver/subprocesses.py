@@ -3,7 +3,8 @@
 """The one door through which the receiver starts other programs.
 
 Argument lists only, no shell; output in plain C locale; nothing is read from the terminal; what a
-program says on stderr is kept for the error.
+program says on stderr is kept for the error. ``run`` and ``spawn`` are for the event loop, ``run_in_thread``
+is for its threads.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-from collections.abc import Sequence
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
@@ -25,10 +29,14 @@ ENVIRONMENT = {
     "LANG": "C",
     "LC_ALL": "C",
 }
+GUARD = ("setpriv", "--pdeathsig", "KILL", "--")
 STDERR_LIMIT = 4000
 # The shell's word for "no such program", which asyncio tells by an exception instead.
 NOT_FOUND = 127
 KILLED = -9
+# Longer than any disk takes; a hung file system must not hold a thread for ever.
+LONGEST_S = 7 * 24 * 3600.0
+LOOK_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,56 @@ async def run(
     return completed
 
 
+def run_in_thread(
+    argv: Sequence[str], *, look: Callable[[], None] | None = None, timeout_s: float = LONGEST_S
+) -> str:
+    """Run a program to its end, which the calling thread waits for; what it says on stdout.
+
+    :param look: called all the while; the program is killed if it raises anything
+    :raise CommandFailed: it cannot be started, or ends with an error; some programs say on stdout which
+    :raise CommandTimedOut: it was killed because it took longer than ``timeout_s``
+    """
+    _require_installed(argv)
+    # The kernel kills it when this thread ends, not only when the receiver does; this thread waits for it.
+    with subprocess.Popen(
+        [*GUARD, *argv],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=_environment(),
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = _communicate(process, argv, look, timeout_s)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise CommandFailed(shlex.join(argv), process.returncode, _tail(err) or _tail(out))
+    return out.decode()
+
+
+def _communicate(
+    process: subprocess.Popen[bytes], argv: Sequence[str], look: Callable[[], None] | None, timeout_s: float
+) -> tuple[bytes, bytes]:
+    ends_at = time.monotonic() + timeout_s
+    while (left_s := ends_at - time.monotonic()) > 0:
+        with suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=min(LOOK_S, left_s))
+        if look is not None:
+            look()
+    raise CommandTimedOut(shlex.join(argv), KILLED, "", timeout_s)
+
+
+def _require_installed(argv: Sequence[str]) -> None:
+    if shutil.which(argv[0], path=ENVIRONMENT["PATH"]) is None:
+        raise _not_installed(argv)
+
+
+def _not_installed(argv: Sequence[str]) -> CommandFailed:
+    return CommandFailed(shlex.join(argv), NOT_FOUND, f"{argv[0]} is not installed")
+
+
 async def spawn(
     argv: Sequence[str], *, stderr: IO[bytes], pass_fds: Sequence[int] = ()
 ) -> asyncio.subprocess.Process:
@@ -74,8 +132,7 @@ async def spawn(
     :param pass_fds: descriptors it inherits under the same numbers
     :raise CommandFailed: it cannot be started
     """
-    guarded = ["setpriv", "--pdeathsig", "KILL", "--", *argv]
-    return await _start(guarded, stdin=None, stderr=stderr.fileno(), pass_fds=pass_fds)
+    return await _start([*GUARD, *argv], stdin=None, stderr=stderr.fileno(), pass_fds=pass_fds)
 
 
 async def kill(process: asyncio.subprocess.Process) -> None:
@@ -106,12 +163,16 @@ async def _start(
             if stderr == asyncio.subprocess.PIPE
             else asyncio.subprocess.DEVNULL,
             stderr=stderr,
-            env=ENVIRONMENT | {"TMPDIR": os.environ.get("TMPDIR", "/tmp")},
+            env=_environment(),
             pass_fds=pass_fds,
             start_new_session=True,
         )
     except FileNotFoundError:
-        raise CommandFailed(shlex.join(argv), NOT_FOUND, f"{argv[0]} is not installed") from None
+        raise _not_installed(argv) from None
+
+
+def _environment() -> dict[str, str]:
+    return ENVIRONMENT | {"TMPDIR": os.environ.get("TMPDIR", "/tmp")}
 
 
 def _tail(output: bytes) -> str:

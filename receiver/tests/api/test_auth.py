@@ -28,6 +28,7 @@ ROUTES = [
     ("DELETE", f"/api/v1/exports/{ID}", {RESTORE}),
     ("GET", "/api/v1/groups", READERS),
     ("GET", "/api/v1/checks", READERS),
+    ("GET", "/api/v1/room", READERS),
     ("GET", "/metrics", READERS),
     ("PUT", f"/api/v1/points/{ID}/pin", {MANAGE}),
     ("DELETE", f"/api/v1/points/{ID}/pin", {MANAGE}),

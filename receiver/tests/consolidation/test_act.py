@@ -7,12 +7,13 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from forked import killed_at
+from overlapping_points import DB, five_points
 from random_chains import is_clean
+from reading_back import drop
 from sample_store import KIB, SampleStore, Write, read_image
 
 from livebackup_receiver import faultpoints
@@ -23,50 +24,36 @@ from livebackup_receiver.chain.copying import at_once
 from livebackup_receiver.config import Config
 from livebackup_receiver.consolidation.act import Disk
 from livebackup_receiver.consolidation.plan import Abilities, LayerFacts
-from livebackup_receiver.consolidation.recovery import recover_merges
+from livebackup_receiver.consolidation.recovery import forget_gone, recover_merges
 from livebackup_receiver.consolidation.worker import Consolidation
-from livebackup_receiver.decisions import drop_points, recover_marks
+from livebackup_receiver.decisions import recover_marks
 from livebackup_receiver.errors import LayerDamaged, LayerInUse
 from livebackup_receiver.model import Point
 from livebackup_receiver.restore import layers_held
 from livebackup_receiver.store.ancestry import ancestry
 from livebackup_receiver.store.digests import read_chain, root_of
+from livebackup_receiver.store.marks import read_marks
 from livebackup_receiver.store.paths import Store
 
-DB = ("db", "vd-a")
 COPYING = Abilities(shares=False, punches=True)
 MERGES = [point for point, when in faultpoints.POINTS.items() if when == faultpoints.MERGE]
 
 
-@pytest.fixture
-def store(config: Config, catalog: Catalog) -> SampleStore:
-    return SampleStore(config.store, catalog)
+def consolidation(store: SampleStore) -> Consolidation:
+    return Consolidation(Store(store.root), store.catalog, COPYING, max_depth=2)
 
 
-def five_points(store: SampleStore) -> tuple[list[Point], dict[str, bytes]]:
-    """Five points of one disk, each over parts of the others, and what each holds."""
-    points: list[Point] = []
-    content: dict[str, bytes] = {}
-    for number in range(5):
-        writes = [Write(number * 128 * KIB, 192 * KIB, number + 1), Write(3 << 20, 64 * KIB, 50 + number)]
-        points.append(store.add({DB: writes}))
-        content[points[-1].id] = store.content[DB]
-    return points, content
-
-
-def consolidation(store: SampleStore, catalog: Catalog | None = None, *, max_depth: int = 2) -> Consolidation:
-    return Consolidation(Store(store.root), catalog or store.catalog, COPYING, max_depth=max_depth)
-
-
-def consolidate(store: SampleStore, catalog: Catalog | None = None, *, max_depth: int = 2) -> Consolidation:
-    work = consolidation(store, catalog, max_depth=max_depth)
+def consolidate(
+    store: SampleStore,
+    catalog: Catalog | None = None,
+    *,
+    max_depth: int = 2,
+    abilities: Abilities | None = COPYING,
+) -> Consolidation:
+    work = Consolidation(Store(store.root), catalog or store.catalog, abilities, max_depth=max_depth)
     for disk in work.waiting():
         work.consolidate(disk, at_once)
     return work
-
-
-def drop(store: SampleStore, *points: Point) -> None:
-    drop_points(store.catalog, Store(store.root), [point.id for point in points], now=datetime.now(UTC))
 
 
 def require_right(store: SampleStore, kept: list[Point], content: dict[str, bytes], scratch: Path) -> None:
@@ -171,9 +158,7 @@ def test_a_kill_at_any_boundary_of_a_merge_loses_nothing(
         # Where extents cannot be shared they are copied; what matters here is the way a merge goes.
         abilities = Abilities(shares=shares, punches=True)
         with open_catalog(config.database_url) as catalog:
-            work = Consolidation(Store(store.root), catalog, abilities, max_depth=1)
-            for disk in work.waiting():
-                work.consolidate(disk, at_once)
+            consolidate(store, catalog, max_depth=1, abilities=abilities)
 
     times = 0
     while killed_at(point, times + 1, merge_all, tmp_path):
@@ -187,6 +172,7 @@ def test_a_kill_at_any_boundary_of_a_merge_loses_nothing(
     require_right(store, [points[1], *points[3:]], content, tmp_path)
     files = {path.suffix for path in store.layer(points[4]).parent.iterdir()}
     assert files == {".digests", ".json", ".qcow2"}
+    assert read_marks(Store(store.root)) == []
 
 
 def require_right_after_restart(
@@ -197,6 +183,7 @@ def require_right_after_restart(
         assert read_image(store.layer(point), "qcow2", scratch) == content[point.id]
     recover_marks(store.catalog, Store(store.root))
     recover_merges(store.catalog, Store(store.root))
+    forget_gone(store.catalog, Store(store.root))
     require_right(store, kept, content, scratch)
 
 
@@ -217,28 +204,6 @@ def test_a_merge_that_ran_out_of_room_leaves_everything_as_it_was(
     require_right(store, kept, content, tmp_path)
     consolidate(store, max_depth=1)
     require_right(store, kept, content, tmp_path)
-
-
-def test_layers_of_another_kind_are_merged_by_qemu(store: SampleStore, tmp_path: Path) -> None:
-    """Extended L2 entries are none of the receiver's; somebody has converted a layer."""
-    points, content = five_points(store)
-    layer = store.layer(points[1])
-    converted = layer.with_suffix(".converted")
-    options = f"extended_l2=on,backing_file={store.layer(points[0]).name},backing_fmt=qcow2"
-    subprocess.run(
-        ["qemu-img", "convert", "-O", "qcow2", "-o", options, str(layer), str(converted)],
-        check=True,
-        cwd=layer.parent,
-    )
-    converted.rename(layer)
-    drop(store, points[1])
-    work = Consolidation(Store(store.root), store.catalog, Abilities(False, False), max_depth=4)
-    (disk,) = work.waiting()
-    work.consolidate(disk, at_once)
-    kept = [points[0], *points[2:]]
-    for point in kept:
-        assert read_image(store.layer(point), "qcow2", tmp_path) == content[point.id]
-    assert not layer.exists()
 
 
 def test_a_damaged_layer_is_not_merged(store: SampleStore) -> None:
@@ -283,8 +248,6 @@ def test_without_holes_merging_works_and_room_comes_back_later(
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
 
     monkeypatch.setattr("livebackup_receiver.chain.holes.punch", unsupported)
-    work = Consolidation(Store(store.root), store.catalog, None, max_depth=4)
-    for disk in work.waiting():
-        work.consolidate(disk, at_once)
+    consolidate(store, max_depth=4, abilities=None)
     assert not store.layer(points[1]).exists()
     require_right(store, [points[0], *points[2:]], content, tmp_path)

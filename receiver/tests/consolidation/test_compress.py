@@ -5,34 +5,37 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from overlapping_points import extend
 from random_chains import is_clean
-from sample_store import KIB, SampleStore, Write, read_image
+from sample_store import KIB, SampleStore, Write, read_image, run
 
 from livebackup_receiver import convert
-from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.chain.copying import at_once
 from livebackup_receiver.chain.image import COMPRESSED, open_image
-from livebackup_receiver.config import Config
 from livebackup_receiver.consolidation.act import Disk
 from livebackup_receiver.consolidation.plan import Abilities
+from livebackup_receiver.consolidation.turns import GiveWay, Pace
 from livebackup_receiver.consolidation.worker import Consolidation
 from livebackup_receiver.convert import Format
 from livebackup_receiver.decisions import drop_points
-from livebackup_receiver.errors import LayerDamaged
+from livebackup_receiver.errors import (
+    CommandFailed,
+    DigestsInvalid,
+    LayerDamaged,
+    LayerInUse,
+    LayerUnsupported,
+)
 from livebackup_receiver.model import Point
+from livebackup_receiver.restore import layers_held
 from livebackup_receiver.store.manifest import read_manifest
 from livebackup_receiver.store.paths import Store
 
 DB = ("db", "vd-a")
-
-
-@pytest.fixture
-def store(config: Config, catalog: Catalog) -> SampleStore:
-    return SampleStore(config.store, catalog)
 
 
 def make_points(store: SampleStore) -> tuple[list[Point], dict[str, bytes]]:
@@ -128,13 +131,64 @@ def test_compressed_layers_are_merged_without_unpacking_them(store: SampleStore,
 
 def test_damage_is_not_packed_away(store: SampleStore) -> None:
     points, dummy = make_points(store)
-    with open_image(store.layer(points[0])) as image, store.layer(points[0]).open("r+b") as file:
-        place = max(int(runs.max()) & 0x00FF_FFFF_FFFF_FE00 for dummy, runs in image.batches())
-        file.seek(place)
-        file.write(b"?")
+    damage(store.layer(points[0]))
     work = Consolidation(Store(store.root), store.catalog, Abilities(False, True), max_depth=50)
     disk, layer = work.compressible()[0]
     assert isinstance(disk, Disk)
     with pytest.raises(LayerDamaged, match="do not match their digests"):
         work.compress(disk, layer, at_once)
     assert not is_packed(store.layer(points[0]))
+
+
+def damage(layer: Path) -> None:
+    """Write into the last cluster."""
+    with open_image(layer) as image, layer.open("r+b") as file:
+        place = max(int(runs.max()) & 0x00FF_FFFF_FFFF_FE00 for dummy, runs in image.batches())
+        file.seek(place)
+        file.write(b"?")
+
+
+def forget_digests(layer: Path) -> None:
+    layer.with_suffix(".digests").unlink()
+
+
+def cripple(layer: Path) -> None:
+    """Lead it to a parent that is not there, which only QEMU minds."""
+    run("qemu-img", "rebase", "-u", "-f", "qcow2", "-b", "gone.qcow2", "-F", "qcow2", str(layer))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [
+        (damage, LayerDamaged),
+        (forget_digests, DigestsInvalid),
+        (extend, LayerUnsupported),
+        (cripple, CommandFailed),
+    ],
+)
+def test_what_cannot_be_compressed_is_tried_once(
+    store: SampleStore, spoil: Callable[[Path], None], error: type[Exception]
+) -> None:
+    """The error is logged each time, and every pass would read the layer again."""
+    points, dummy = make_points(store)
+    spoil(store.layer(points[0]))
+    work = Consolidation(Store(store.root), store.catalog, Abilities(False, True), max_depth=50)
+    disk, layer = work.compressible()[0]
+    with pytest.raises(error):
+        work.compress(disk, layer, at_once)
+    assert [each.point for dummy, each in work.compressible()] == [points[1].id, points[2].id]
+
+
+def test_what_somebody_else_needs_is_compressed_later(store: SampleStore) -> None:
+    points, dummy = make_points(store)
+    work = Consolidation(Store(store.root), store.catalog, Abilities(False, True), max_depth=50)
+    disk, layer = work.compressible()[0]
+    with layers_held([store.layer(points[0])]), pytest.raises(LayerInUse):
+        work.compress(disk, layer, at_once)
+    pace = Pace(0, lambda: 1.0)
+    pace.stop.set()
+    with pytest.raises(GiveWay):
+        work.compress(disk, layer, pace)
+    assert work.compressible()[0] == (disk, layer)
+    work.compress(disk, layer, at_once)
+    assert is_packed(store.layer(points[0]))

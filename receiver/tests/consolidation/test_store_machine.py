@@ -23,10 +23,10 @@ from sample_store import KIB, SampleStore, Write, run
 
 from livebackup_receiver import faultpoints
 from livebackup_receiver.catalog.engine import Catalog, open_catalog
-from livebackup_receiver.catalog.points import list_points, load_point
+from livebackup_receiver.catalog.points import has_point, list_points, load_point
 from livebackup_receiver.chain.copying import at_once
 from livebackup_receiver.consolidation.plan import Abilities
-from livebackup_receiver.consolidation.recovery import recover_merges
+from livebackup_receiver.consolidation.recovery import forget_gone, recover_merges
 from livebackup_receiver.consolidation.worker import Consolidation
 from livebackup_receiver.decisions import drop_points, lock_point, pin_point, recover_marks, unpin_point
 from livebackup_receiver.errors import PointKept
@@ -35,6 +35,7 @@ from livebackup_receiver.retention.policy import RetentionPolicy, Scope, ScopedP
 from livebackup_receiver.retention.verdicts import PointFacts, judge
 from livebackup_receiver.store.ancestry import ancestry
 from livebackup_receiver.store.digests import read_chain, root_of
+from livebackup_receiver.store.marks import read_marks
 from livebackup_receiver.store.paths import Store
 
 DISKS = (("db", "vd-a"), ("web", "vd-a"))
@@ -161,6 +162,9 @@ class StoreMachine(RuleBasedStateMachine):
     def restart(self) -> None:
         recover_marks(self.catalog, self.store)
         recover_merges(self.catalog, self.store)
+        forget_gone(self.catalog, self.store)
+        with self.catalog.read() as db:
+            assert all(has_point(db, mark.point) for mark in read_marks(self.store))
         for point in self.kept:
             for disk in DISKS:
                 self.require_digests(point, disk)

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 
 import pytest
+from sample_records import session
+from waiting import until
 
-from livebackup_receiver.consolidation.fallback import run
-from livebackup_receiver.consolidation.turns import GiveWay, Pace, Turns, share_of
-from livebackup_receiver.errors import CommandFailed
-from livebackup_receiver.model import SessionState
+from livebackup_receiver.consolidation.turns import GiveWay, Pace, Turns, open_share, share_of
+from livebackup_receiver.model import Session, SessionState
+from livebackup_receiver.subprocesses import run_in_thread
 
 MIB = 1 << 20
 
@@ -31,6 +33,18 @@ def test_it_is_slower_while_sessions_run_and_stops_while_vms_stand_still() -> No
     assert share_of([SessionState.TRANSFERRING, SessionState.CUTTING]) == 0.0
 
 
+async def test_the_share_follows_the_sessions() -> None:
+    running: list[Session] = [session(SessionState.CUTTING)]
+    async with open_share(lambda: running) as share:
+        assert share() == 0.0
+        running.clear()
+
+        async def undisturbed() -> bool:
+            return share() == 1.0
+
+        assert await until(undisturbed)
+
+
 def test_who_has_to_stop_stops_even_while_nothing_may_be_copied() -> None:
     pace = Pace(MIB, lambda: 0.0)
     pace.stop.set()
@@ -43,26 +57,23 @@ def test_a_program_is_killed_to_give_way() -> None:
     pace.stop.set()
     started = time.monotonic()
     with pytest.raises(GiveWay):
-        run(["sleep", "30"], pace)
+        run_in_thread(["sleep", "30"], look=partial(pace, 0))
     assert time.monotonic() - started < 5
-
-
-def test_a_program_that_fails_says_why() -> None:
-    with pytest.raises(CommandFailed, match=r"qemu-img info.*No such file"):
-        run(["qemu-img", "info", "/nowhere"], Pace(0, lambda: 1.0))
 
 
 async def test_a_session_waits_until_its_vms_are_left_alone() -> None:
     turns, pace = Turns(), Pace(0, lambda: 1.0)
     order: list[str] = []
+    at_work = asyncio.Event()
 
     async def consolidate() -> None:
         async with turns.work("db", pace):
+            at_work.set()
             await asyncio.to_thread(pace.stop.wait)
             order.append("gave way")
 
     working = asyncio.create_task(consolidate())
-    await asyncio.sleep(0.05)
+    await at_work.wait()
     assert not turns.is_free("db")
     async with turns.session(["db", "web"]):
         order.append("session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sample_records import new_id, session
@@ -13,6 +14,7 @@ from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.sessions import load_session, save_session
 from livebackup_receiver.coordinator.recovery import leftovers, recover
 from livebackup_receiver.model import SessionState, TransferState
+from livebackup_receiver.store.marks import Mark, write_marks
 from livebackup_receiver.store.paths import Store
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -61,6 +63,47 @@ def test_layers_outlive_a_lost_catalog(catalog: Catalog, tmp_path: Path) -> None
     recover(catalog, Store(tmp_path), now=NOW)
     assert disk.layer(point).exists()
     assert disk.manifest(point).exists()
+
+
+def leave_mark(store: Store, point: str, **decided: Any) -> Path:
+    write_marks(store, [Mark(point=point, **decided)])
+    return store.mark(point)
+
+
+def test_a_dropped_point_of_which_nothing_is_left_leaves_no_mark(catalog: Catalog, tmp_path: Path) -> None:
+    """A kill came when the catalog had forgotten its layers, and its mark was still there."""
+    store = Store(tmp_path)
+    mark = leave_mark(store, new_id(), dropped_at=NOW)
+    recover(catalog, store, now=NOW)
+    assert not mark.exists()
+
+
+def test_what_else_is_decided_stays(catalog: Catalog, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    sample = SampleStore(tmp_path, catalog)
+    known = sample.add({("db", "vd-a"): [Write(0, 65536, 1)]})
+    in_store = new_id()
+    store.disk("db", "vd-a").manifest(in_store).write_bytes(b"what a lost catalog knew")
+    marks = [
+        leave_mark(store, known.id, dropped_at=NOW),
+        leave_mark(store, in_store, dropped_at=NOW),
+        leave_mark(store, new_id(), locked_until=NOW),
+    ]
+    sample.layer(known).unlink()
+    recover(catalog, store, now=NOW)
+    assert [mark.exists() for mark in marks] == [True, True, True]
+
+
+def test_nobody_knows_what_is_left_on_a_volume_that_is_not_there(
+    catalog: Catalog, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path)
+    mark = leave_mark(store, new_id(), dropped_at=NOW)
+    store.disk("db", "vd-a").path.parent.mkdir(parents=True)
+    store.disk("db", "vd-a").path.symlink_to(tmp_path / "volume")
+    recover(catalog, store, now=NOW)
+    assert mark.exists()
+    assert "is its volume mounted?" in caplog.text
 
 
 def test_what_is_in_flight_is_never_a_point() -> None:

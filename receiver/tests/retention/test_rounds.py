@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from held_points import hold
+from held_points import hold, make_directories
 from hypervisor import back_up_together
 from sample_records import session
 from serving import Served, serving
@@ -101,6 +101,7 @@ async def test_a_backup_lets_go_what_no_rule_keeps(
 async def test_at_its_start_the_receiver_catches_up(config: Config, tls: TlsFiles) -> None:
     async with open_receiver(config) as receiver, serving(receiver, tls):
         made = hold(receiver.catalog, 4)
+        make_directories(config.store, made)
         receiver.retention.declare("group:nightly", LAST_TWO)
         assert len(ids(receiver.catalog)) == 4
     async with open_receiver(config) as receiver, serving(receiver, tls):
@@ -110,7 +111,7 @@ async def test_at_its_start_the_receiver_catches_up(config: Config, tls: TlsFile
 async def test_it_is_left_to_the_operator_if_it_is_said_so(config: Config) -> None:
     manual = config.model_copy(update={"retention_automatic": False})
     async with open_receiver(manual) as receiver:
-        hold(receiver.catalog, 4)
+        make_directories(config.store, hold(receiver.catalog, 4))
         receiver.retention.declare("group:nightly", LAST_TWO)
     async with open_receiver(manual) as receiver:
         await asyncio.sleep(MOMENT_S)

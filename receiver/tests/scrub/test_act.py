@@ -9,32 +9,15 @@ import threading
 
 import pytest
 from damaging import CLUSTER, bad_sector, flip, flip_in_file, place_of
-from reading_back import DB, NOW, checks, found, l2_entry, scrub
-from sample_store import SampleStore, Write, run
+from reading_back import NOW, checks, found, l2_entry, scrub
+from sample_store import SampleStore, run
 
-from livebackup_receiver.catalog.engine import Catalog
-from livebackup_receiver.config import Config
 from livebackup_receiver.consolidation.turns import GiveWay, Pace
 from livebackup_receiver.errors import StoreFailed
 from livebackup_receiver.model import Point
 from livebackup_receiver.scrub.finding import Result
 
 GOOD, DAMAGED, UNREADABLE = Result.GOOD, Result.DAMAGED, Result.UNREADABLE
-
-
-@pytest.fixture
-def store(config: Config, catalog: Catalog) -> SampleStore:
-    return SampleStore(config.store, catalog)
-
-
-@pytest.fixture
-def points(store: SampleStore) -> list[Point]:
-    """A chain of three; the second masks the parent's clusters 1 and 2, the third cluster 8."""
-    return [
-        store.add({DB: [Write(0, 16 * CLUSTER, 1)]}),
-        store.add({DB: [Write(CLUSTER, 2 * CLUSTER, 2)]}),
-        store.add({DB: [Write(8 * CLUSTER, CLUSTER, 3), Write(40 * CLUSTER, CLUSTER, 4)]}),
-    ]
 
 
 def test_what_is_as_it_was_is_good(store: SampleStore, points: list[Point]) -> None:

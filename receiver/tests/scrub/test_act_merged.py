@@ -13,7 +13,7 @@ from forked import killed_at
 from reading_back import DB, NOW, checks, consolidate, drop, found, scrub
 from sample_store import SampleStore, Write
 
-from livebackup_receiver.catalog.engine import Catalog, open_catalog
+from livebackup_receiver.catalog.engine import open_catalog
 from livebackup_receiver.config import Config
 from livebackup_receiver.consolidation.recovery import recover_merges
 from livebackup_receiver.model import Point
@@ -22,21 +22,6 @@ from livebackup_receiver.store import access
 from livebackup_receiver.store.paths import Store
 
 GOOD, DAMAGED, UNREADABLE = Result.GOOD, Result.DAMAGED, Result.UNREADABLE
-
-
-@pytest.fixture
-def store(config: Config, catalog: Catalog) -> SampleStore:
-    return SampleStore(config.store, catalog)
-
-
-@pytest.fixture
-def points(store: SampleStore) -> list[Point]:
-    """A chain of three; the second masks the parent's clusters 1 and 2, the third cluster 8."""
-    return [
-        store.add({DB: [Write(0, 16 * CLUSTER, 1)]}),
-        store.add({DB: [Write(CLUSTER, 2 * CLUSTER, 2)]}),
-        store.add({DB: [Write(8 * CLUSTER, CLUSTER, 3), Write(40 * CLUSTER, CLUSTER, 4)]}),
-    ]
 
 
 def test_the_holes_of_a_ghost_are_no_damage_but_everything_else_is(

@@ -11,10 +11,8 @@ import pytest
 from damaging import CLUSTER, bad_sector, flip, flip_in_file, place_of
 from sample_store import SampleStore, Write
 
-from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.layer_checks import candidates
 from livebackup_receiver.chain.copying import at_once
-from livebackup_receiver.config import Config
 from livebackup_receiver.decisions import drop_points
 from livebackup_receiver.errors import PointDamaged
 from livebackup_receiver.model import Point
@@ -25,11 +23,6 @@ from livebackup_receiver.store.paths import Store
 
 DB = ("db", "vd-a")
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
-
-
-@pytest.fixture
-def store(config: Config, catalog: Catalog) -> SampleStore:
-    return SampleStore(config.store, catalog)
 
 
 @pytest.fixture

@@ -25,11 +25,6 @@ A, B = ("db", "vd-a"), ("db", "vd-b")
 
 
 @pytest.fixture
-def store(config: Config, catalog: Catalog) -> SampleStore:
-    return SampleStore(config.store, catalog)
-
-
-@pytest.fixture
 def point(store: SampleStore) -> Point:
     """A week old; its first disk is larger than a day's share."""
     week_ago = datetime.now(UTC) - timedelta(days=7)

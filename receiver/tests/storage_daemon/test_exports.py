@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from nbd_client import plain_qemu_io, qemu_io
 
-from livebackup_receiver.errors import CommandFailed, NoPortFree, StorageDaemonFailed
+from livebackup_receiver.errors import CommandFailed, LayerDamaged, NoPortFree
 from livebackup_receiver.storage_daemon.exports import ReadOnlyExports, export_layers, export_server
 from livebackup_receiver.storage_daemon.ports import PortRange
 from livebackup_receiver.subprocesses import run
@@ -97,6 +97,6 @@ async def test_no_port_left_is_an_error(chain: Path) -> None:
 
 async def test_a_missing_layer_is_an_error(chain: Path) -> None:
     chain.with_name("base.qcow2").unlink()
-    with pytest.raises(StorageDaemonFailed, match=r"base\.qcow2"):
+    with pytest.raises(LayerDamaged, match=r"base\.qcow2"):
         async with serve({"vd-a": chain}):
             pass

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 from damaging import CLUSTER, flip
-from sample_store import SampleStore, Write, run
+from encrypted_layers import KEY, copy_of, make_layer
+from sample_store import SampleStore, Write, read_image, run
 
-from livebackup_receiver.catalog.engine import Catalog
-from livebackup_receiver.config import Config
 from livebackup_receiver.model import Point
 from livebackup_receiver.store.manifest import Manifest
 
@@ -55,9 +54,17 @@ def program(tmp_path: Path) -> Callable[..., str]:
     return run_program
 
 
-@pytest.fixture
-def store(config: Config, catalog: Catalog) -> SampleStore:
-    return SampleStore(config.store, catalog)
+@pytest.mark.parametrize("locked", [(True, True, True), (False, True, False)])
+def test_an_encrypted_disk_is_restored_by_hand(tmp_path: Path, locked: tuple[bool, ...]) -> None:
+    layers = [
+        make_layer(tmp_path, number, 1 << 20, f"write -P {number + 1} {number * CLUSTER} 64k", locked=each)
+        for number, each in enumerate(locked)
+    ]
+    script, key, target = tmp_path / "script", tmp_path / "key", tmp_path / "target.qcow2"
+    script.write_text(printed("restore-encrypted.sh"))
+    key.write_bytes(KEY)
+    run("sh", str(script), str(layers[-1]), str(key), str(target))
+    assert read_image(target, "qcow2", tmp_path) == copy_of(layers[-1]).read_bytes()
 
 
 @pytest.fixture

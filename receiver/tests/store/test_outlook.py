@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from livebackup_receiver.checks import CheckState, judge_room
+from livebackup_receiver.checks.result import CheckState
+from livebackup_receiver.checks.store import judge_room
 from livebackup_receiver.store.outlook import DiskRoom, by_home, outlook_of
 
 GIB = 1 << 30

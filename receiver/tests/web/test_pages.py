@@ -127,6 +127,15 @@ async def test_a_point_opened_by_keyboard_stays_open_when_the_page_renews_itself
     await expect(visitor.page.locator(f"#point-{point}")).to_have_attribute("open", "")
 
 
+async def test_the_room_of_the_store_is_shown(visitor: Visitor, hypervisor: Hypervisor) -> None:
+    await back_up_together(hypervisor.client, [hypervisor])
+    await visitor.log_in()
+    row = visitor.page.locator("#room tbody tr")
+    await expect(row).to_have_count(1)
+    await expect(row).to_contain_text(str(visitor.server.receiver.store.root))
+    await expect(row.locator("[data-label='Used by layers']")).to_have_text(re.compile(r"1\.\d MiB"))
+
+
 async def test_a_failure_and_its_reason_are_shown_without_a_reload(
     visitor: Visitor, hypervisor: Hypervisor
 ) -> None:

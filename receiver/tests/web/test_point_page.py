@@ -14,6 +14,7 @@ from playwright.async_api import expect
 from sample_store import SampleStore, Write
 
 from livebackup_receiver.chain.copying import at_once
+from livebackup_receiver.decisions import drop_points
 from livebackup_receiver.model import Point
 from livebackup_receiver.scrub.act import Scrubbed, scrub_layer
 
@@ -50,3 +51,17 @@ async def test_each_disk_says_whether_it_is_what_it_was(visitor: Visitor) -> Non
     table.unlink()
     scrub(visitor, point)
     await require_shown(visitor, point, "could not read", "digest table")
+
+
+async def test_a_parent_is_a_link_as_long_as_it_leads_somewhere(visitor: Visitor) -> None:
+    receiver = visitor.server.receiver
+    sample = SampleStore(receiver.store.root, receiver.catalog)
+    parent, child = (sample.add({("db", "vd-a"): [Write(0, CLUSTER, value)]}) for value in (1, 2))
+    await visitor.log_in()
+    await require_shown(visitor, child, "Parent", parent.id)
+    link = visitor.page.get_by_role("link", name=parent.id)
+    await link.click()
+    await expect(visitor.page).to_have_url(f"{visitor.server.url}/points/{parent.id}")
+    drop_points(receiver.catalog, receiver.store, [parent.id], now=datetime.now(UTC))
+    await require_shown(visitor, child, "Parent", parent.id)
+    await expect(link).to_have_count(0)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sample_records import group, new_id
 
-from livebackup_receiver.checks import Check, CheckState
+from livebackup_receiver.checks.result import Check, CheckState
 from livebackup_receiver.model import Group, SessionState
 from livebackup_receiver.web.verdict import judge
 

@@ -24,6 +24,7 @@ from livebackup_receiver.api import (
     points,
     policies,
     retention,
+    room,
     sessions,
 )
 from livebackup_receiver.api.auth import TokenCache
@@ -45,6 +46,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     exports.router,
     groups.router,
     checks.router,
+    room.router,
     events.router,
     metrics.router,
     pages.router,

@@ -7,7 +7,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from livebackup_receiver.api.auth import MayRead, ReceiverOf
-from livebackup_receiver.checks import Check
+from livebackup_receiver.checks.result import Check
 from livebackup_receiver.model import Model
 
 router = APIRouter(prefix="/api/v1/checks", tags=["checks"])

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 
 from livebackup_receiver import API_VERSION, __version__
 from livebackup_receiver.api.auth import ReceiverOf
-from livebackup_receiver.checks import CheckState, worst
+from livebackup_receiver.checks.result import CheckState, worst
 from livebackup_receiver.model import Model
 
 router = APIRouter(prefix="/api/v1", tags=["health"])

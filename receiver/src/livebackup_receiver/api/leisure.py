@@ -8,10 +8,10 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from livebackup_receiver.background import in_background
 from livebackup_receiver.coordinator.attendance import STANDING_STILL
 from livebackup_receiver.errors import RetentionInvalid
 from livebackup_receiver.state import Receiver
@@ -49,13 +49,8 @@ async def at_leisure(receiver: Receiver, function: Callable[[Leisure], T]) -> T:
     :raise RetentionInvalid: it takes too long
     """
     leisure = Leisure()
-    watch = asyncio.create_task(_watch(receiver, leisure))
-    try:
+    async with in_background(_watch(receiver, leisure), name="leisure"):
         return await asyncio.to_thread(function, leisure)
-    finally:
-        watch.cancel()
-        with suppress(asyncio.CancelledError):
-            await watch
 
 
 async def _watch(receiver: Receiver, leisure: Leisure) -> None:

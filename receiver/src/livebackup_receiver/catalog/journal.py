@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from sqlalchemy.exc import SQLAlchemyError
 
 from livebackup_receiver import faultpoints
+from livebackup_receiver.background import in_background
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.points import add_point, has_point
 from livebackup_receiver.catalog.sessions import save_session
@@ -156,14 +157,10 @@ class Journal:
 async def open_journal(catalog: Catalog) -> AsyncIterator[Journal]:
     """A journal whose notes are written when the block ends, if the catalog takes them at all."""
     journal = Journal(catalog)
-    writer = asyncio.create_task(journal.write_notes(), name="journal")
-    try:
+    async with in_background(journal.write_notes(), name="journal"):
         yield journal
-        async with asyncio.timeout(CLOSE_S):
-            await journal.settle()
-    except TimeoutError:
-        log.error("the catalog does not take the last notes; they are lost")
-    finally:
-        writer.cancel()
-        with suppress(asyncio.CancelledError):
-            await writer
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await journal.settle()
+        except TimeoutError:
+            log.error("the catalog does not take the last notes; they are lost")

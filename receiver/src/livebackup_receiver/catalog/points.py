@@ -53,6 +53,12 @@ def has_point(db: Database, point_id: str) -> bool:
     return db.get(PointRow, point_id) is not None
 
 
+def parents_kept(db: Database, point: Point) -> set[str]:
+    """Those parents of a point's layers that are points themselves, and not dropped."""
+    parents = {disk.parent for vm in point.vms for disk in vm.disks if disk.parent}
+    return {row.id for each in parents if (row := db.get(PointRow, each)) and row.dropped_at is None}
+
+
 def load_point(db: Database, point_id: str) -> Point:
     """:raise PointUnknown: the catalog does not have it"""
     row = db.get(PointRow, point_id)

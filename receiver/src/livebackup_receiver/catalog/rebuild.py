@@ -12,12 +12,12 @@ from livebackup_receiver.catalog.contents import has_history
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.layers import list_layers
 from livebackup_receiver.catalog.points import add_point
-from livebackup_receiver.consolidation.recovery import recover_merges
+from livebackup_receiver.consolidation.recovery import forget_gone, recover_merges
 from livebackup_receiver.decisions import recover_marks
 from livebackup_receiver.errors import CatalogLost, StoreFailed
 from livebackup_receiver.policies import recover_policies
-from livebackup_receiver.store.inventory import Inventory, take_inventory
-from livebackup_receiver.store.marks import read_marks, remove_mark
+from livebackup_receiver.store.inventory import take_inventory
+from livebackup_receiver.store.marks import read_marks
 from livebackup_receiver.store.paths import Store
 from livebackup_receiver.store.survey import Survey, survey
 
@@ -30,14 +30,13 @@ def rebuild(catalog: Catalog, store: Store) -> Survey:
     read_marks(store)
     # Before it is settled, the manifest of a merged layer names a parent that may be gone.
     recover_merges(catalog, store)
-    inventory = take_inventory(store)
-    found = survey(inventory, store)
+    found = survey(take_inventory(store), store)
     with catalog.write() as db:
         for point in sorted((*found.points, *found.ghosts), key=lambda each: each.id):
             add_point(db, point)
     recover_marks(catalog, store)
     recover_policies(catalog, store)
-    _forget_gone(inventory, store)
+    forget_gone(catalog, store)
     return found
 
 
@@ -62,11 +61,3 @@ def require_layers(catalog: Catalog, store: Store) -> None:
     if known and not store.disks():
         problem = f"none of the {known} layers that the catalog knows is there; is its file system mounted?"
         raise StoreFailed(str(store.root), problem)
-
-
-def _forget_gone(inventory: Inventory, store: Store) -> None:
-    """Remove the marks of dropped points of which a kill has left nothing else."""
-    there = {each.point for each in inventory.layers}
-    for mark in inventory.marks:
-        if mark.dropped_at and mark.point not in there:
-            remove_mark(store, mark.point)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from livebackup_receiver.chain import layout
 from livebackup_receiver.chain.copying import BLOCK, Copier
+from livebackup_receiver.chain.flat import Extent, recode
 from livebackup_receiver.chain.fold import Entries, Folded
 from livebackup_receiver.chain.image import (
     COMPRESSED,
@@ -30,6 +31,9 @@ from livebackup_receiver.chain.image import (
     Numbers,
     Slots,
 )
+from livebackup_receiver.chain.keyring import cipher_of
+from livebackup_receiver.chain.preamble import Span
+from livebackup_receiver.chain.xts import SECTOR, Xts
 from livebackup_receiver.errors import LayerUnsupported
 
 # 128 GiB of data; some 100 MB of memory
@@ -44,6 +48,7 @@ class Assembly:
     :param file: written from ``place`` on
     :param backing: the name of the parent's file, if it has one
     :param keep: the layer that ``file`` itself is, whose clusters stay where they are
+    :param luks: where the LUKS header of the file lies, if it is encrypted, and the ``cipher`` that is its
     """
 
     layers: Sequence[Image]
@@ -52,6 +57,8 @@ class Assembly:
     backing: str | None
     place: int
     keep: int | None = None
+    luks: Span | None = None
+    cipher: Xts | None = None
     l1: Numbers = field(init=False)
     references: layout.References = field(init=False)
     compression: int | None = None
@@ -63,6 +70,8 @@ class Assembly:
         top = self.layers[-1]
         self.l1 = np.zeros(top.tables, np.uint64)
         self.references = layout.References(top.cluster_bits)
+        if self.luks:
+            self.references.add_span(*self.luks)
 
     @property
     def _step(self) -> int:
@@ -120,7 +129,8 @@ class Assembly:
         """Write the L1 table and the reference counts; what the header must say, when all is on the disk."""
         self._put()
         top = self.layers[-1]
-        plan = layout.Plan(top.virtual_size, top.cluster_bits, self.backing, self.compression or 0)
+        kind = self.compression or 0
+        plan = layout.Plan(top.virtual_size, top.cluster_bits, self.backing, kind, self.luks)
         l1_offset = self.place
         self.place += max(1, -(-self.l1.nbytes // self._step)) * self._step
         tail = layout.tail(plan, self.l1, self.references, l1_offset=l1_offset, place=self.place)
@@ -136,8 +146,8 @@ class Assembly:
         host, source = host[order], source[order]
         for start, end in _runs(host, source, self._step):
             layer = self.layers[int(source[start])]
-            offset, length = int(host[start]), (end - start) * self._step
-            self._copy(layer, offset, self.place + start * self._step, min(length, layer.size - offset))
+            place, length = self.place + start * self._step, (end - start) * self._step
+            self._bring(layer, int(host[start]), place, length)
         places = np.empty(len(host), np.uint64)
         places[order] = np.uint64(self.place) + np.arange(len(host), dtype=np.uint64) * np.uint64(self._step)
         self.references.add(places)
@@ -194,8 +204,7 @@ class Assembly:
                 if entry & int(COMPRESSED):
                     raise LayerUnsupported(str(layer.path), "its last cluster is compressed and cut short")
                 if entry & int(OFFSET):
-                    place = (entry & int(OFFSET)) + valid
-                    self.copier.write(self.file.fileno(), bytes(layer.cluster_bytes - valid), place)
+                    self._clear((entry & int(OFFSET)) + valid, layer.cluster_bytes - valid)
 
     def _add_tables(self, slots: Slots, tables: Numbers) -> None:
         used = tables.any(axis=1)
@@ -210,6 +219,20 @@ class Assembly:
         for piece in layout.table_pieces(tables[rows], self.place):
             self.copier.write(self.file.fileno(), piece.content, piece.place)
         self.place += len(rows) * self._step
+
+    def _clear(self, place: int, length: int) -> None:
+        zeros = bytes(length)
+        content = self.cipher.encrypt(zeros, place // SECTOR) if self.cipher else zeros
+        self.copier.write(self.file.fileno(), content, place)
+
+    def _bring(self, layer: Image, offset: int, place: int, length: int) -> None:
+        """Bring plain clusters to their place; the numbers of sectors are part of how they are encrypted."""
+        cipher = cipher_of(layer)
+        if cipher is None and self.cipher is None:
+            self._copy(layer, offset, place, min(length, layer.size - offset))
+        else:
+            source = Extent(0, length, layer.descriptor, offset, cipher)
+            recode(source, self.file.fileno(), place, self.cipher, self.copier)
 
     def _copy(self, layer: Image, offset: int, place: int, length: int) -> None:
         self.copier.copy(layer.descriptor, offset, self.file.fileno(), place, length)

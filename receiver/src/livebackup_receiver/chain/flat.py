@@ -18,10 +18,12 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from livebackup_receiver.chain.copying import Copier
+from livebackup_receiver.chain.copying import BUFFER_BYTES, Copier
 from livebackup_receiver.chain.fold import Entries, Folded, folds
 from livebackup_receiver.chain.image import COPIED, OFFSET, Image, Numbers
+from livebackup_receiver.chain.keyring import cipher_of
 from livebackup_receiver.chain.preamble import ZLIB
+from livebackup_receiver.chain.xts import SECTOR, Xts
 from livebackup_receiver.errors import LayerDamaged, LayerUnsupported
 
 # QEMU's zlib clusters have no header, and a window of 4 KiB (qcow2.txt, "Compressed clusters").
@@ -31,25 +33,37 @@ MAX_EXTENT = 64 << 20
 
 @dataclass(frozen=True)
 class Extent:
-    """Bytes of the disk from ``offset`` on; they are at ``place`` in the file, past whose end are zeros."""
+    """Bytes of the disk from ``offset`` on; they are at ``place`` in the file, past whose end are zeros.
+
+    :param cipher: what decrypts them; None: they are plain
+    """
 
     offset: int
     length: int
     descriptor: int
     place: int
+    cipher: Xts | None = None
 
     def read_into(self, buffer: memoryview, start: int) -> None:
         """Fill a buffer with the extent from its byte ``start`` on.
 
         :raise OSError: the file cannot be read
         """
-        done = 0
-        while done < len(buffer):
-            count = os.preadv(self.descriptor, [buffer[done:]], self.place + start + done)
-            if not count:
-                buffer[done:] = bytes(len(buffer) - done)
-                break
-            done += count
+        place = self.place + start
+        if self.cipher is None:
+            done = _read(self.descriptor, buffer, place)
+        else:
+            done = self._decrypt(self.cipher, buffer, place)
+        buffer[done:] = bytes(len(buffer) - done)
+
+    def _decrypt(self, cipher: Xts, buffer: memoryview, place: int) -> int:
+        """Read whole sectors, of which the buffer gets its part; how many bytes there were."""
+        first, end = place // SECTOR, -(-(place + len(buffer)) // SECTOR)
+        sectors = memoryview(bytearray((end - first) * SECTOR))
+        whole = _read(self.descriptor, sectors, first * SECTOR) // SECTOR * SECTOR
+        plain = cipher.decrypt(sectors[:whole], first)[place - first * SECTOR :][: len(buffer)]
+        buffer[: len(plain)] = plain
+        return len(plain)
 
 
 @dataclass(frozen=True)
@@ -90,6 +104,14 @@ class PackedCluster:
         return content
 
 
+def _read(descriptor: int, buffer: memoryview, place: int) -> int:
+    """Fill a buffer from a file; how many bytes there were until its end."""
+    done = 0
+    while done < len(buffer) and (count := os.preadv(descriptor, [buffer[done:]], place + done)):
+        done += count
+    return done
+
+
 AnyExtent = Extent | PackedCluster
 
 
@@ -128,13 +150,17 @@ def disk_map(layers: Sequence[Image]) -> Iterator[Runs]:
 
 
 def extents(layers: Sequence[Image]) -> Iterator[AnyExtent]:
-    """The same as ``disk_map``, one by one."""
+    """The same as ``disk_map``, one by one.
+
+    :raise KeyMissing: a layer is encrypted, and its key was not given
+    """
+    ciphers = [cipher_of(layer) for layer in layers]
     for runs in disk_map(layers):
         columns = (runs.offset, runs.length, runs.source, runs.place, runs.entry)
         for offset, length, source, place, entry in zip(*(each.tolist() for each in columns), strict=True):
             layer = layers[source]
             if place:
-                yield Extent(offset, length, layer.descriptor, place)
+                yield Extent(offset, length, layer.descriptor, place, ciphers[source])
             else:
                 first, last = layer.compressed_extents(np.array([entry], np.uint64))
                 yield PackedCluster(offset, length, layer, int(first[0]), int(last[0]))
@@ -161,10 +187,28 @@ def write_raw(layers: Sequence[Image], target: Path, *, copier: Copier) -> None:
     with target.open("x+b", buffering=0) as file:
         file.truncate(layers[-1].virtual_size)
         for extent in extents(layers):
-            if isinstance(extent, Extent):
+            if isinstance(extent, Extent) and extent.cipher is None:
                 copier.copy(extent.descriptor, extent.place, file.fileno(), extent.offset, extent.length)
+            elif isinstance(extent, Extent):
+                recode(extent, file.fileno(), extent.offset, None, copier)
             else:
                 copier.write(file.fileno(), extent.unpack()[: extent.length], extent.offset)
+
+
+def recode(extent: Extent, target: int, place: int, cipher: Xts | None, copier: Copier) -> None:
+    """Bring an extent to a place in another file, where it is encrypted with another key, or not at all.
+
+    :param target: the descriptor that is written
+    :param cipher: with what it is encrypted there, by whole sectors; None: it is plain
+    :raise OSError: it cannot be read or written
+    """
+    for start in range(0, extent.length, BUFFER_BYTES):
+        length = min(BUFFER_BYTES, extent.length - start)
+        copier.pace(length)
+        content = memoryview(bytearray(length))
+        extent.read_into(content, start)
+        written = cipher.encrypt(content, (place + start) // SECTOR) if cipher else bytes(content)
+        copier.write(target, written, place + start)
 
 
 def _map_of_one(image: Image) -> Iterator[Runs]:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from livebackup_receiver.chain.preamble import preamble_of
+from livebackup_receiver.chain.preamble import Span, preamble_of
 from livebackup_receiver.errors import LayerDamaged
 from livebackup_receiver.store.qcow2 import Header
 
@@ -41,7 +41,10 @@ Slots = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Image:
-    """An open image; make it with ``open_image``. ``l1`` has offsets only, ``size`` is the file's."""
+    """An open image; make it with ``open_image``. ``l1`` has offsets only, ``size`` is the file's.
+
+    Of an encrypted one, ``luks`` is where its LUKS header lies; its tables are plain.
+    """
 
     path: Path
     file: FileIO
@@ -51,6 +54,7 @@ class Image:
     backing_format: str | None
     compression: int
     has_bitmaps: bool
+    luks: Span | None
     l1: Numbers
 
     @property
@@ -198,6 +202,7 @@ def _read(path: Path, file: FileIO) -> Image:
         backing_format=found.backing_format,
         compression=found.compression,
         has_bitmaps=found.has_bitmaps,
+        luks=found.luks,
         l1=_l1(path, file, found.header, size),
     )
 

@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from livebackup_receiver.chain.image import COPIED, ENTRY_BYTES, Image, Numbers
-from livebackup_receiver.chain.preamble import COMPRESSION_TYPE, REFCOUNT_ORDER
-from livebackup_receiver.store.qcow2 import MAGIC, VERSION, Header
+from livebackup_receiver.chain.preamble import COMPRESSION_TYPE, REFCOUNT_ORDER, Span
+from livebackup_receiver.store.qcow2 import LUKS, MAGIC, VERSION, Header
 
 HEADER_LENGTH = 112
 REFCOUNT_BYTES = 2
@@ -23,7 +23,8 @@ SECTOR = 512
 
 _HEADER = struct.Struct(">4sIQIIQIIQQIIQQQQII")
 _EXTENSION = struct.Struct(">II")
-_BACKING_FORMAT = 0xE2792ACA
+_SPAN = struct.Struct(">QQ")
+_BACKING_FORMAT, _ENCRYPTION = 0xE2792ACA, 0x0537BE77
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,14 @@ class Plan:
     """What the header must say of an image.
 
     :param backing: the name of its parent's file, if it has one
+    :param luks: where the LUKS header of an encrypted one lies
     """
 
     virtual_size: int
     cluster_bits: int
     backing: str | None
     compression: int = 0
+    luks: Span | None = None
     l1_size: int = 0
     l1_offset: int = 0
     refcount_offset: int = 0
@@ -54,14 +57,17 @@ class Plan:
 def header(plan: Plan) -> bytes:
     """The first bytes of an image, shorter than its first cluster."""
     extensions = b""
+    if plan.luks:
+        extensions += _EXTENSION.pack(_ENCRYPTION, _SPAN.size) + _SPAN.pack(*plan.luks)
     if plan.backing:
         name = b"qcow2"
-        extensions = _EXTENSION.pack(_BACKING_FORMAT, len(name)) + name.ljust(8, b"\0")
+        extensions += _EXTENSION.pack(_BACKING_FORMAT, len(name)) + name.ljust(8, b"\0")
     extensions += _EXTENSION.pack(0, 0)
     backing = (plan.backing or "").encode()
     at = HEADER_LENGTH + len(extensions) if backing else 0
     fields = _HEADER.pack(
-        MAGIC, VERSION, at, len(backing), plan.cluster_bits, plan.virtual_size, 0,
+        MAGIC, VERSION, at, len(backing), plan.cluster_bits, plan.virtual_size,
+        LUKS if plan.luks else 0,
         plan.l1_size, plan.l1_offset, plan.refcount_offset, plan.refcount_clusters, 0, 0,
         COMPRESSION_TYPE if plan.compression else 0, 0, 0, REFCOUNT_ORDER, HEADER_LENGTH,
     )  # fmt: skip
@@ -164,8 +170,8 @@ def tail(plan: Plan, l1: Numbers, references: References, *, l1_offset: int, pla
         Piece(at, _used(table.astype(">u8"))),
         Piece(l1_offset, _used(entries.astype(">u8"))),
     ]
-    complete = Plan(
-        plan.virtual_size, plan.cluster_bits, plan.backing, plan.compression, len(l1), l1_offset, at, tables
+    complete = replace(
+        plan, l1_size=len(l1), l1_offset=l1_offset, refcount_offset=at, refcount_clusters=tables
     )
     return Tail(complete, pieces, at + tables * step)
 

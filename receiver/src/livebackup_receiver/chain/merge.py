@@ -13,15 +13,18 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from itertools import accumulate, pairwise
 from pathlib import Path
 
 from livebackup_receiver import faultpoints
-from livebackup_receiver.chain import layout
+from livebackup_receiver.chain import blank, layout
 from livebackup_receiver.chain.assembly import Assembly
 from livebackup_receiver.chain.copying import Copier
 from livebackup_receiver.chain.fold import folds
 from livebackup_receiver.chain.image import Image, open_image, with_tables
+from livebackup_receiver.chain.keyring import cipher_of
+from livebackup_receiver.chain.preamble import Span
 from livebackup_receiver.chain.proof import check_fold
 from livebackup_receiver.errors import LayerDamaged, LayerUnsupported
 
@@ -48,18 +51,23 @@ def open_layers(paths: Sequence[Path], *, writable: int | None = None) -> Iterat
         ]
 
 
-def merge(paths: Sequence[Path], target: Path, *, parent: Parent | None, copier: Copier) -> None:
+def merge(
+    paths: Sequence[Path], target: Path, *, parent: Parent | None, copier: Copier, plain: bool = False
+) -> None:
     """Write a new file that holds over the parent what the layers hold together, durable but for its name.
 
     :param paths: bottom first
     :param target: must not exist; it is gone again if this fails
+    :param plain: do not encrypt it; otherwise it is, if any of the layers is
     :raise LayerDamaged: a layer is no sound image
     :raise LayerUnsupported: the layers cannot be merged without decoding them
+    :raise KeyMissing: one is encrypted, and its key was not given
     """
     with open_layers(paths) as layers:
         require_mergeable(layers, parent)
+        donor = None if plain else _donor(layers)
         try:
-            _write_new(layers, target, parent, copier)
+            _write_new(layers, target, parent, copier, donor)
         except BaseException:
             target.unlink(missing_ok=True)
             raise
@@ -77,10 +85,11 @@ def append(paths: Sequence[Path], *, parent: Parent | None, copier: Copier) -> N
     with open_layers(paths, writable=0) as layers:
         require_mergeable(layers, parent)
         lowest = layers[0]
-        require_appendable(lowest, parent)
+        require_appendable(layers, parent)
         name = parent.name if parent else None
         place = layout.aligned(lowest.size, lowest)
-        assembly = Assembly(layers, lowest.file, copier, name, place, keep=0)
+        own = lowest.luks, cipher_of(lowest)
+        assembly = Assembly(layers, lowest.file, copier, name, place, 0, *own)
         for folded in folds(layers):
             if folded.held.compressed.any():
                 raise LayerUnsupported(str(lowest.path), "it or what comes to it is compressed")
@@ -123,26 +132,45 @@ def _require_clear_ends(layers: Sequence[Image], parent: Parent | None) -> None:
             raise LayerUnsupported(str(layer.path), "it ends within a cluster of a longer layer below")
 
 
-def require_appendable(layer: Image, parent: Parent | None) -> None:
-    """See that nothing in the file depends on the tables that it will lose.
+def require_appendable(layers: Sequence[Image], parent: Parent | None) -> None:
+    """See that nothing in the file depends on the tables that it will lose, and it takes what comes to it.
 
-    :raise LayerUnsupported: something does
+    :param layers: bottom first
+    :raise LayerUnsupported: it is not so
     """
+    layer = layers[0]
+    if _donor(layers) and not layer.luks:
+        raise LayerUnsupported(str(layer.path), "it is plain, and what comes to it is encrypted")
     if layer.has_bitmaps or layer.header.autoclear_features:
         raise LayerUnsupported(str(layer.path), "it has persistent bitmaps")
     if parent and layer.backing_format != "qcow2":
         raise LayerUnsupported(str(layer.path), "it does not say the format of its parent")
 
 
-def _write_new(layers: Sequence[Image], target: Path, parent: Parent | None, copier: Copier) -> None:
+def _donor(layers: Sequence[Image]) -> Image | None:
+    """Whose LUKS header the merged layer gets: what was encrypted is never written plain."""
+    return next((layer for layer in reversed(layers) if layer.luks), None)
+
+
+def _copy_luks(donor: Image, file: FileIO, place: int, copier: Copier) -> Span | None:
+    """Give a new file the LUKS header of another, and with it its key."""
+    if donor.luks is None:
+        return None
+    area = os.pread(donor.descriptor, donor.luks.length, donor.luks.offset)
+    for piece in blank.area_pieces(area, place):
+        copier.write(file.fileno(), piece.content, piece.place)
+    return Span(place, len(area))
+
+
+def _write_new(
+    layers: Sequence[Image], target: Path, parent: Parent | None, copier: Copier, donor: Image | None
+) -> None:
     with target.open("x+b", buffering=0) as file:
-        assembly = Assembly(
-            layers,
-            file,
-            copier,
-            parent.name if parent else None,
-            layers[-1].cluster_bytes,
-        )
+        name, step = parent.name if parent else None, layers[-1].cluster_bytes
+        span = _copy_luks(donor, file, step, copier) if donor else None
+        place = layout.aligned(sum(span), layers[-1]) if span else step
+        cipher = cipher_of(donor) if donor else None
+        assembly = Assembly(layers, file, copier, name, place, None, span, cipher)
         for folded in folds(layers):
             assembly.add(folded)
         plan = assembly.finish()

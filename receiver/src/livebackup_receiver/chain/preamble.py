@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from typing import NamedTuple
 
 from livebackup_receiver.errors import LayerDamaged, LayerUnsupported
-from livebackup_receiver.store.qcow2 import MAGIC, VERSION, Header, header_of
+from livebackup_receiver.store.qcow2 import LUKS, MAGIC, VERSION, Header, header_of
 
 LEAST_HEADER = 104
 REFCOUNT_ORDER = 4
@@ -29,19 +31,30 @@ DAMAGED_FEATURES = {
 }
 EXTENDED_L2 = 1 << 4
 
+# QEMU's is 2 MiB long.
+MAX_LUKS_BYTES = 32 << 20
 _EXTENSION = struct.Struct(">II")
-_END, _BACKING_FORMAT, _BITMAPS = 0, 0xE2792ACA, 0x23852875
+_SPAN = struct.Struct(">QQ")
+_END, _BACKING_FORMAT, _BITMAPS, _ENCRYPTION = 0, 0xE2792ACA, 0x23852875, 0x0537BE77
+
+
+class Span(NamedTuple):
+    """A place in a file and the length of what is there, in bytes."""
+
+    offset: int
+    length: int
 
 
 @dataclass(frozen=True)
 class Preamble:
-    """The header and what follows it in the first cluster."""
+    """The header and what follows it in the first cluster; ``luks`` is where the LUKS header lies."""
 
     header: Header
     backing: str | None
     backing_format: str | None
     compression: int
     has_bitmaps: bool
+    luks: Span | None
 
 
 def preamble_of(path: Path, file: FileIO) -> Preamble:
@@ -63,6 +76,7 @@ def preamble_of(path: Path, file: FileIO) -> Preamble:
         backing_format=name_format.decode("ascii", "replace") if name_format else None,
         compression=_compression(path, start, header),
         has_bitmaps=_BITMAPS in extensions,
+        luks=_luks(path, file, header, extensions),
     )
 
 
@@ -109,8 +123,8 @@ def _require_understood(path: Path, header: Header) -> None:
         raise LayerUnsupported(str(path), "it has extended L2 entries")
     if header.incompatible_features & ~COMPRESSION_TYPE:
         raise LayerUnsupported(str(path), "it has features that this version does not know")
-    if header.crypt_method:
-        raise LayerUnsupported(str(path), "it is encrypted")
+    if header.crypt_method not in (0, LUKS):
+        raise LayerUnsupported(str(path), "it is encrypted in a way that nobody should use any more")
     if header.nb_snapshots:
         raise LayerUnsupported(str(path), "it has internal snapshots")
     if header.refcount_order != REFCOUNT_ORDER:
@@ -124,6 +138,18 @@ def _compression(path: Path, start: bytes, header: Header) -> int:
     if kind not in (ZLIB, ZSTD):
         raise LayerUnsupported(str(path), "its compression is of an unknown kind")
     return kind
+
+
+def _luks(path: Path, file: FileIO, header: Header, extensions: Mapping[int, bytes]) -> Span | None:
+    if not header.crypt_method:
+        return None
+    found = extensions.get(_ENCRYPTION, b"")
+    span = Span(*_SPAN.unpack(found)) if len(found) == _SPAN.size else Span(0, 0)
+    aligned = not span.offset % (1 << header.cluster_bits)
+    inside = span.offset + span.length <= os.fstat(file.fileno()).st_size
+    if not span.offset or not span.length or not aligned or not inside or span.length > MAX_LUKS_BYTES:
+        raise LayerDamaged(str(path), "its LUKS header is not in the file")
+    return span
 
 
 def _backing(path: Path, start: bytes, header: Header) -> str | None:

@@ -24,6 +24,8 @@ def references_of(image: Image) -> layout.References:
     references.add_span(header.l1_table_offset, max(1, header.l1_size * ENTRY_BYTES))
     references.add_span(header.refcount_table_offset, header.refcount_table_clusters * image.cluster_bytes)
     references.add(_refcount_blocks(image))
+    if image.luks:
+        references.add_span(*image.luks)
     references.add(image.l1[image.l1 != 0])
     for dummy, tables in image.batches():
         flat = tables.reshape(-1)

@@ -22,6 +22,7 @@ from livebackup_receiver.chain import holes
 from livebackup_receiver.chain.copying import Copier
 from livebackup_receiver.chain.image import open_image
 from livebackup_receiver.chain.merge import Parent, append, merge
+from livebackup_receiver.chain.preamble import backing_name
 from livebackup_receiver.chain.punch import punch
 from livebackup_receiver.chain.space import unreferenced
 from livebackup_receiver.consolidation.intent import write_intent
@@ -143,8 +144,9 @@ def is_done(action: Merge, directory: DiskDirectory) -> bool:
 
     :raise LayerDamaged: it cannot be read
     """
-    with open_image(directory.layer(action.top)) as image:
-        return image.backing == (directory.layer(action.parent).name if action.parent else None)
+    # QEMU has merged layers of kinds that open_image does not understand.
+    found = backing_name(directory.layer(action.top))
+    return found == (directory.layer(action.parent).name if action.parent else None)
 
 
 def undo_merge(action: Merge, directory: DiskDirectory) -> None:
@@ -206,6 +208,7 @@ def remove_layers(disk: Disk, points: Sequence[str]) -> None:
     durable.remove_files(directory.manifest(point) for point in points)
     with disk.catalog.write() as db:
         gone = forget_layers(db, disk.vm, disk.disk, points)
+    faultpoints.reached("chain.layers-forgotten")
     for point in gone:
         remove_mark(disk.store, point)
 

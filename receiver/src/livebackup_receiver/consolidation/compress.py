@@ -10,18 +10,19 @@ zstd clusters.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from livebackup_receiver.chain import flat
 from livebackup_receiver.chain.fold import folds
 from livebackup_receiver.chain.image import COMPRESSED, Image, open_image
 from livebackup_receiver.consolidation.act import Disk, replace_layer
-from livebackup_receiver.consolidation.fallback import run
 from livebackup_receiver.consolidation.plan import Merge
 from livebackup_receiver.errors import LayerDamaged
 from livebackup_receiver.store import durable
 from livebackup_receiver.store.digests import read_table
 from livebackup_receiver.store.verify import damaged_ranges, one_layer
+from livebackup_receiver.subprocesses import run_in_thread
 
 # Whoever restores wants the newest points at once, and each new point makes another one old.
 SMALLEST_BYTES = 1 << 20
@@ -33,7 +34,7 @@ class Incompressible(Exception):
 
 
 def is_compressible(layer: Path) -> bool:
-    """Whether a layer has much data, and none of it compressed.
+    """Whether a layer has much data, and none of it compressed or encrypted.
 
     :raise LayerDamaged: it cannot be read
     :raise LayerUnsupported: it is of another kind
@@ -41,7 +42,8 @@ def is_compressible(layer: Path) -> bool:
     if layer.stat().st_blocks * 512 < SMALLEST_BYTES:
         return False
     with open_image(layer) as image:
-        return not any((tables & COMPRESSED).any() for dummy, tables in image.batches())
+        # QEMU does not compress what it encrypts.
+        return not image.luks and not any((tables & COMPRESSED).any() for dummy, tables in image.batches())
 
 
 def compress_layer(point: str, parent: str | None, disk: Disk, pace: Callable[[int], None]) -> None:
@@ -56,17 +58,18 @@ def compress_layer(point: str, parent: str | None, disk: Disk, pace: Callable[[i
     directory = disk.directory
     layer = directory.layer(point)
     below = directory.layer(parent) if parent else None
+    run = partial(run_in_thread, look=partial(pace, 0))
 
     def make(made: Path) -> Path:
         pace(layer.stat().st_blocks * 512)
         options = ["-B", str(below), "-F", "qcow2"] if below else []
         kind = ["-c", "-o", "compression_type=zstd"]
         convert = ["qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", *kind, *options]
-        run([*convert, str(layer), str(made)], pace)
+        run([*convert, str(layer), str(made)])
         if below:
             # Beside the layer, so that the chain can be moved; convert would write the whole path.
             rebase = ["qemu-img", "rebase", "-u", "-f", "qcow2", "-b", below.name, "-F", "qcow2"]
-            run([*rebase, str(made)], pace)
+            run([*rebase, str(made)])
         durable.sync_file(made)
         if made.stat().st_blocks > layer.stat().st_blocks * WORTH_IT:
             raise Incompressible

@@ -9,19 +9,16 @@ result is compared with what the chain held, cluster by cluster, before it takes
 from __future__ import annotations
 
 import shutil
-import subprocess
-from collections.abc import Sequence
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from livebackup_receiver.chain.copying import Pace
 from livebackup_receiver.chain.preamble import backing_name
 from livebackup_receiver.consolidation.act import Disk, replace_layer
 from livebackup_receiver.consolidation.plan import Merge
-from livebackup_receiver.errors import CommandFailed, LayerDamaged
+from livebackup_receiver.errors import LayerDamaged
 from livebackup_receiver.store import durable
-
-LOOK_S = 0.2
+from livebackup_receiver.subprocesses import run_in_thread
 
 
 def merge_by_qemu(action: Merge, disk: Disk, pace: Pace) -> None:
@@ -36,13 +33,14 @@ def merge_by_qemu(action: Merge, disk: Disk, pace: Pace) -> None:
     layers = [directory.layer(point) for point in action.points]
     below = directory.layer(action.parent) if action.parent else None
     _require_chain(layers, below)
+    run = partial(run_in_thread, look=partial(pace, 0))
 
     def make(made: Path) -> Path:
         pace(layers[-1].stat().st_blocks * 512)
         shutil.copyfile(layers[-1], made)
         parent = ["-b", below.name, "-F", "qcow2"] if below else ["-b", ""]
-        run(["qemu-img", "rebase", "-f", "qcow2", *parent, str(made)], pace)
-        run(["qemu-img", "compare", "-f", "qcow2", "-F", "qcow2", str(layers[-1]), str(made)], pace)
+        run(["qemu-img", "rebase", "-f", "qcow2", *parent, str(made)])
+        run(["qemu-img", "compare", "-f", "qcow2", "-F", "qcow2", str(layers[-1]), str(made)])
         durable.sync_file(made)
         return made
 
@@ -54,24 +52,3 @@ def _require_chain(layers: list[Path], below: Path | None) -> None:
     for layer, parent in zip(layers, [below, *layers[:-1]], strict=True):
         if (found := backing_name(layer)) != (parent.name if parent else None):
             raise LayerDamaged(str(layer), f"its parent is {found}, which it should not be")
-
-
-def run(argv: Sequence[str], pace: Pace) -> None:
-    """Run a program of QEMU; it is killed when somebody else needs the layers.
-
-    :raise CommandFailed: it ended with an error
-    :raise GiveWay: as ``pace`` raises it
-    """
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        while True:
-            with suppress(subprocess.TimeoutExpired):
-                words = process.communicate(timeout=LOOK_S)[0]
-                break
-            pace(0)
-    except BaseException:
-        process.kill()
-        process.communicate()
-        raise
-    if process.returncode:
-        raise CommandFailed(" ".join(argv[:2]), process.returncode, words)

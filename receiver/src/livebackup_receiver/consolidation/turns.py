@@ -8,15 +8,17 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from livebackup_receiver.background import in_background
 from livebackup_receiver.coordinator.attendance import STANDING_STILL
-from livebackup_receiver.model import SessionState
+from livebackup_receiver.model import Session, SessionState
 
 LONGEST_NAP_S = 0.2
 SHARE_WHILE_SESSIONS_RUN = 0.1
+LOOK_S = 0.05
 
 
 def share_of(states: Iterable[SessionState]) -> float:
@@ -25,6 +27,28 @@ def share_of(states: Iterable[SessionState]) -> float:
     if any(state in STANDING_STILL for state in running):
         return 0.0
     return SHARE_WHILE_SESSIONS_RUN if running else 1.0
+
+
+@asynccontextmanager
+async def open_share(open_sessions: Callable[[], Sequence[Session]]) -> AsyncIterator[Callable[[], float]]:
+    """What part of its speed a thread may use now; kept by the loop, because threads must not look there.
+
+    Entering waits for nothing.
+    """
+
+    def look() -> float:
+        return share_of(session.state for session in open_sessions())
+
+    share = look()
+
+    async def watch() -> None:
+        nonlocal share
+        while True:
+            await asyncio.sleep(LOOK_S)
+            share = look()
+
+    async with in_background(watch(), name="share"):
+        yield lambda: share
 
 
 class GiveWay(Exception):

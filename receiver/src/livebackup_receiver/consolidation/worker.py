@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from livebackup_receiver.background import in_background
 from livebackup_receiver.catalog.chains import layers_of_disks
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.chain.copying import Copier, shares
@@ -31,7 +32,7 @@ from livebackup_receiver.consolidation.plan import (
     next_actions,
 )
 from livebackup_receiver.consolidation.recovery import settle
-from livebackup_receiver.consolidation.turns import GiveWay, Pace, Turns, share_of
+from livebackup_receiver.consolidation.turns import GiveWay, Pace, Turns, open_share
 from livebackup_receiver.errors import LayerInUse, LayerUnsupported, ReceiverError
 from livebackup_receiver.model import Session
 from livebackup_receiver.store.paths import Store
@@ -156,15 +157,22 @@ class Consolidation:
         ]
 
     def compress(self, disk: Disk, layer: LayerFacts, pace: AnyPace) -> None:
-        """Compress one layer, once.
+        """Compress one layer, once, even if that fails; later again if somebody else needs it now.
 
         :raise GiveWay: as ``pace`` raises it; nothing is lost
-        :raise ReceiverError: it cannot be read, proven or opened
+        :raise LayerInUse: somebody opens it
+        :raise ReceiverError: it cannot be read or proven
+        :raise OSError: the file system refuses
         """
-        if settle(disk) and is_compressible(disk.directory.layer(layer.point)):
-            with suppress(Incompressible):
-                compress_layer(layer.point, layer.parent, disk, pace)
-        self._tried.add((disk.vm, disk.disk, layer.point))
+        tried = (disk.vm, disk.disk, layer.point)
+        self._tried.add(tried)
+        try:
+            if settle(disk) and is_compressible(disk.directory.layer(layer.point)):
+                with suppress(Incompressible):
+                    compress_layer(layer.point, layer.parent, disk, pace)
+        except (GiveWay, LayerInUse):
+            self._tried.remove(tried)
+            raise
 
 
 class Consolidator:
@@ -183,7 +191,6 @@ class Consolidator:
         self._open_sessions = open_sessions
         self._wanted = asyncio.Event()
         self._postponed: set[tuple[str, str]] = set()
-        self._share = 1.0
 
     def wake(self) -> None:
         """Look for work soon; points were dropped, or a session has ended."""
@@ -224,26 +231,16 @@ class Consolidator:
         await self._work(disk, partial(self._consolidation.consolidate, disk))
 
     async def _work(self, disk: Disk, work: Callable[[Pace], None]) -> None:
-        pace = Pace(self._config.consolidation_bytes_per_s, self._current_share)
-        async with self._turns.work(disk.vm, pace):
-            watch = asyncio.create_task(self._watch())
+        async with open_share(self._open_sessions) as share:
+            pace = Pace(self._config.consolidation_bytes_per_s, share)
             try:
-                await complete_in_thread(work, pace)
+                # The VM is still free: since that was looked at, nothing was waited for.
+                async with self._turns.work(disk.vm, pace):
+                    await complete_in_thread(work, pace)
             except (GiveWay, LayerInUse):
                 self._postponed.add((disk.vm, disk.disk))
             except (ReceiverError, OSError) as error:
                 log.error("layers of disk %s of VM %s are left as they are: %s", disk.disk, disk.vm, error)
-            finally:
-                watch.cancel()
-
-    def _current_share(self) -> float:
-        """What part of its speed a thread may use; kept by the loop, because threads must not look there."""
-        return self._share
-
-    async def _watch(self) -> None:
-        while True:
-            self._share = share_of(session.state for session in self._open_sessions())
-            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
@@ -255,11 +252,8 @@ async def open_consolidator(
 ) -> AsyncIterator[Consolidator]:
     """A consolidator that works until the block ends; what it does then is given up, or finished."""
     consolidator = Consolidator(consolidation, turns, config, open_sessions)
-    task = asyncio.create_task(consolidator.repeat(), name="consolidation")
-    try:
-        yield consolidator
-    finally:
-        turns.stop()
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+    async with in_background(consolidator.repeat(), name="consolidation"):
+        try:
+            yield consolidator
+        finally:
+            turns.stop()

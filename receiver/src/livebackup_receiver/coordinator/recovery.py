@@ -19,7 +19,7 @@ from pathlib import Path
 from livebackup_receiver import faultpoints
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.sessions import list_sessions, save_session, uncommitted_ids
-from livebackup_receiver.consolidation.recovery import recover_merges
+from livebackup_receiver.consolidation.recovery import forget_gone, recover_merges
 from livebackup_receiver.coordinator import transitions
 from livebackup_receiver.decisions import recover_marks
 from livebackup_receiver.model import Session, SessionState
@@ -49,6 +49,7 @@ def recover(catalog: Catalog, store: Store, *, now: datetime) -> None:
     recover_marks(catalog, store)
     recover_policies(catalog, store)
     recover_merges(catalog, store)
+    forget_gone(catalog, store)
     remove_leftovers(catalog, store, [disk.path for dummy, dummy, disk in store.disks()])
     faultpoints.reached("receiver.leftovers-removed")
 

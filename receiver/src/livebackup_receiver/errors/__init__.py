@@ -57,6 +57,7 @@ ReceiverError                      500  exit 1
 |- LayerDamaged                    500  exit 10
 |- PointDamaged                    409  exit 10
 |- LayerUnsupported                500  exit 10
+|- KeyMissing                      500  exit 10
 |- ManifestInvalid                 500  exit 10
 |- DigestsInvalid                  500  exit 10
 `- SessionAborted                  409  exit 11
@@ -151,6 +152,7 @@ from livebackup_receiver.errors.work import (
     CommandFailed,
     CommandTimedOut,
     DigestsInvalid,
+    KeyMissing,
     LayerDamaged,
     LayerUnsupported,
     ManifestInvalid,
@@ -181,6 +183,7 @@ __all__ = [
     "GroupUnknown",
     "HostUnknown",
     "JoinTimedOut",
+    "KeyMissing",
     "LayerDamaged",
     "LayerInUse",
     "LayerUnsupported",

@@ -120,6 +120,17 @@ class LayerUnsupported(ReceiverError):
 
 
 @dataclass(eq=False)
+class KeyMissing(ReceiverError):
+    """A layer is encrypted, and nothing that was given opens it."""
+
+    path: str
+    code = "key-missing"
+    exit_code = 10
+    cause_template = "the layer {e.path} is encrypted, and none of the keys that were given opens it"
+    remedy_template = "name the file of its key in encryption_keys, and start the receiver again"
+
+
+@dataclass(eq=False)
 class ManifestInvalid(ReceiverError):
     path: str
     problem: str

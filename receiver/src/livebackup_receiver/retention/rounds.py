@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
+from livebackup_receiver.background import in_background
 from livebackup_receiver.catalog.policies import groups_in
 from livebackup_receiver.completion import complete_in_thread
 from livebackup_receiver.coordinator.attendance import STANDING_STILL
@@ -119,14 +120,8 @@ async def open_rounds(
     """Rounds that go on until the block ends."""
     rounds = Rounds(retention, open_sessions, on_dropped)
     with feed.subscribe() as changes:
-        tasks = [
-            asyncio.create_task(rounds.follow(changes), name="retention commits"),
-            asyncio.create_task(rounds.repeat(), name="retention"),
-        ]
-        try:
+        async with (
+            in_background(rounds.follow(changes), name="retention commits"),
+            in_background(rounds.repeat(), name="retention"),
+        ):
             yield rounds
-        finally:
-            for task in tasks:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task

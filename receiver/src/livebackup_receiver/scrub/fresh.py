@@ -34,7 +34,7 @@ class Failures:
 class FreshExtent(Extent):
     """An extent that is read from the disk, and does not stay in the page cache."""
 
-    failures: Failures
+    failures: Failures = field(default_factory=Failures)
 
     def read_into(self, buffer: memoryview, start: int) -> None:
         """Fill a buffer with the extent from its byte ``start`` on; never raises for what cannot be read."""
@@ -74,7 +74,7 @@ def fresh(extents: Iterable[AnyExtent], failures: Failures) -> Iterator[AnyExten
     """The same extents, read from the disk; what cannot be read is noted."""
     for each in extents:
         if isinstance(each, Extent):
-            yield FreshExtent(each.offset, each.length, each.descriptor, each.place, failures)
+            yield FreshExtent(each.offset, each.length, each.descriptor, each.place, each.cipher, failures)
         else:
             yield FreshPackedCluster(each.offset, each.length, each.image, each.start, each.end, failures)
 

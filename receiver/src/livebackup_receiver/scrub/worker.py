@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
+from livebackup_receiver.background import in_background
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.layer_checks import candidates
 from livebackup_receiver.clock import now
 from livebackup_receiver.completion import complete_in_thread
 from livebackup_receiver.config import Config
-from livebackup_receiver.consolidation.turns import GiveWay, Pace, share_of
+from livebackup_receiver.consolidation.turns import GiveWay, Pace, open_share
 from livebackup_receiver.errors import StoreFailed
 from livebackup_receiver.model import Session
 from livebackup_receiver.scrub.act import Scrubbed, scrub_layer
@@ -25,7 +27,6 @@ from livebackup_receiver.store.paths import Store
 log = logging.getLogger(__name__)
 
 IDLE_S = 600.0
-WATCH_S = 0.05
 
 
 class Scrubber:
@@ -38,12 +39,12 @@ class Scrubber:
         self._catalog = catalog
         self._days = config.scrub_days
         self._open_sessions = open_sessions
-        self._share = 1.0
-        self._pace = Pace(config.scrub_bytes_per_s, lambda: self._share)
+        self._bytes_per_s = config.scrub_bytes_per_s
+        self._stop = threading.Event()
 
     def stop(self) -> None:
         """Have the thread that reads give up soon."""
-        self._pace.stop.set()
+        self._stop.set()
 
     async def repeat(self) -> None:
         """Read what is to be read, for ever."""
@@ -55,17 +56,19 @@ class Scrubber:
             await asyncio.sleep(IDLE_S)
 
     async def _read_share(self) -> None:
-        for each in await asyncio.to_thread(self._choose):
-            watch = asyncio.create_task(self._watch())
-            try:
-                check = await complete_in_thread(self._read, each)
-            except GiveWay:
-                return
-            except StoreFailed as error:
-                log.error("layer %s is not read back: %s", each.point, error)
-                continue
-            finally:
-                watch.cancel()
+        chosen = await asyncio.to_thread(self._choose)
+        async with open_share(self._open_sessions) as share:
+            pace = Pace(self._bytes_per_s, share, self._stop)
+            with suppress(GiveWay):
+                for each in chosen:
+                    await self._read_one(each, pace)
+
+    async def _read_one(self, layer: Candidate, pace: Pace) -> None:
+        try:
+            check = await complete_in_thread(self._read, layer, pace)
+        except StoreFailed as error:
+            log.error("layer %s is not read back: %s", layer.point, error)
+        else:
             if check is not None:
                 _tell(check)
 
@@ -73,15 +76,9 @@ class Scrubber:
         with self._catalog.read() as db:
             return choose(candidates(db), now=now(), days=self._days)
 
-    def _read(self, layer: Candidate) -> LayerCheck | None:
+    def _read(self, layer: Candidate, pace: Pace) -> LayerCheck | None:
         scrubbed = Scrubbed(layer.vm, layer.disk, layer.point, self._store, self._catalog)
-        return scrub_layer(scrubbed, self._pace, now=now())
-
-    async def _watch(self) -> None:
-        # threads must not look at sessions themselves
-        while True:
-            self._share = share_of(session.state for session in self._open_sessions())
-            await asyncio.sleep(WATCH_S)
+        return scrub_layer(scrubbed, pace, now=now())
 
 
 def _tell(check: LayerCheck) -> None:
@@ -98,11 +95,8 @@ async def open_scrubber(
 ) -> AsyncIterator[Scrubber]:
     """A scrubber that reads until the block ends."""
     scrubber = Scrubber(store, catalog, config, open_sessions)
-    task = asyncio.create_task(scrubber.repeat(), name="scrub")
-    try:
-        yield scrubber
-    finally:
-        scrubber.stop()
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+    async with in_background(scrubber.repeat(), name="scrub"):
+        try:
+            yield scrubber
+        finally:
+            scrubber.stop()

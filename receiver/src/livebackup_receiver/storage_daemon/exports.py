@@ -15,6 +15,7 @@ from typing import Any
 
 from livebackup_receiver.model import Transport
 from livebackup_receiver.storage_daemon.credentials import CREDENTIALS, write_credentials
+from livebackup_receiver.storage_daemon.keys import key_objects
 from livebackup_receiver.storage_daemon.layers import open_layer
 from livebackup_receiver.storage_daemon.listener import Listener, listener
 from livebackup_receiver.storage_daemon.ports import PortRange
@@ -85,14 +86,15 @@ async def export_server(
     key = secrets.token_hex(KEY_BYTES)
     async with AsyncExitStack() as stack:
         opened = stack.enter_context(listener(label, ports=ports, listen=listen))
+        keys = stack.enter_context(key_objects())
 
         def options(directory: Path) -> list[str]:
             credentials = write_credentials(directory, user, key)
-            return ["--object", json.dumps(credentials), "--nbd-server", json.dumps(_server(opened))]
+            server = ["--object", json.dumps(credentials), "--nbd-server", json.dumps(_server(opened))]
+            return [*keys.options, *server]
 
-        started = storage_daemon(
-            label, timeout_s=timeout_s, run=run, options=options, pass_fds=[opened.socket.fileno()]
-        )
+        descriptors = [opened.socket.fileno(), *keys.descriptors]
+        started = storage_daemon(label, timeout_s=timeout_s, run=run, options=options, pass_fds=descriptors)
         daemon = await stack.enter_async_context(started)
         opened.close()
         daemon.reached("listening")

@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from livebackup_receiver.chain import luks
+from livebackup_receiver.chain.blank import write_blank
+from livebackup_receiver.chain.keyring import current
 from livebackup_receiver.completion import complete_in_thread
+from livebackup_receiver.storage_daemon.keys import encryption_of, encryption_of_new
 from livebackup_receiver.storage_daemon.process import StorageDaemon
 
 # The unit in which QEMU copies changes; smaller clusters would store no less, larger ones more.
@@ -36,23 +40,50 @@ class NewLayer:
 async def create_layers(daemon: StorageDaemon, layers: Mapping[str, NewLayer]) -> None:
     """Make the files (``blockdev-create``) and open each for writing as a node, its chain below it.
 
-    An empty layer depends on its size and its parent's name only: QEMU makes one of each kind, and the others
-    are copies, because two jobs for each of hundreds of disks would take seconds.
-
     :param layers: the layer of each node name
     :raise StorageDaemonFailed: a file cannot be made, or a parent cannot be opened
-    :raise OSError: a file cannot be copied
+    :raise KeyMissing: a parent is encrypted, and its key was not given
+    :raise OSError: a file cannot be written
+    """
+    if key := current().sealing:
+        await complete_in_thread(_make_encrypted, list(layers.values()), key)
+    else:
+        await _make_plain(daemon, list(layers.values()))
+    parents = await complete_in_thread(_parents, layers)
+    opening = (
+        daemon.execute("blockdev-add", _qcow2(node, layer, parents[node])) for node, layer in layers.items()
+    )
+    await asyncio.gather(*opening)
+
+
+def _make_encrypted(layers: Sequence[NewLayer], key: bytes) -> None:
+    """Each has a volume key of its own, so that equal data in two of them do not look equal."""
+    for layer in layers:
+        parent = layer.parent.name if layer.parent else None
+        write_blank(layer.path, virtual_size=layer.virtual_size, parent=parent, area=luks.create(key))
+
+
+async def _make_plain(daemon: StorageDaemon, layers: Sequence[NewLayer]) -> None:
+    """An empty layer depends on its size and its parent's name only: QEMU makes one of each kind.
+
+    The others are copies, because two jobs for each of hundreds of disks would take seconds.
     """
     kinds: dict[tuple[int, str | None], list[Path]] = {}
-    for layer in layers.values():
+    for layer in layers:
         made = kinds.setdefault(layer.kind, [])
         if not made:
             await _format(daemon, layer)
         made.append(layer.path)
     for first, *others in kinds.values():
         await complete_in_thread(copy_empty, first, others)
-    opening = (daemon.execute("blockdev-add", _qcow2(node, layer)) for node, layer in layers.items())
-    await asyncio.gather(*opening)
+
+
+def _parents(layers: Mapping[str, NewLayer]) -> dict[str, dict[str, Any] | None]:
+    """What opens the layer below each new one."""
+    return {
+        node: _parent(_backing_node(node), layer.parent) if layer.parent else None
+        for node, layer in layers.items()
+    }
 
 
 async def flush_layers(daemon: StorageDaemon, layers: Mapping[str, NewLayer], *, timeout_s: float) -> None:
@@ -67,6 +98,7 @@ async def flush_layers(daemon: StorageDaemon, layers: Mapping[str, NewLayer], *,
     options = [
         {"driver": "qcow2", "node-name": node, "read-only": True, "file": _file_node(node)}
         | {"backing": _backing_node(node) if layer.parent else None}
+        | encryption_of_new()
         for node, layer in layers.items()
     ]
     await daemon.execute("blockdev-reopen", {"options": options}, timeout_s=timeout_s)
@@ -93,11 +125,12 @@ async def open_layer(daemon: StorageDaemon, node: str, path: Path) -> None:
     """Open a sealed layer and its chain for reading.
 
     :raise StorageDaemonFailed: it, or a layer below it, cannot be opened
+    :raise KeyMissing: one is encrypted, and its key was not given
     """
+    encryption = await complete_in_thread(encryption_of, path)
     await daemon.execute("blockdev-add", _file(_file_node(node), path, writable=False))
-    await daemon.execute(
-        "blockdev-add", {"driver": "qcow2", "node-name": node, "file": _file_node(node), "read-only": True}
-    )
+    options = {"driver": "qcow2", "node-name": node, "file": _file_node(node), "read-only": True}
+    await daemon.execute("blockdev-add", options | encryption)
 
 
 async def _format(daemon: StorageDaemon, layer: NewLayer) -> None:
@@ -136,7 +169,7 @@ def _qcow2_format(file: str, layer: NewLayer) -> dict[str, Any]:
     return options
 
 
-def _qcow2(node: str, layer: NewLayer) -> dict[str, Any]:
+def _qcow2(node: str, layer: NewLayer, parent: dict[str, Any] | None) -> dict[str, Any]:
     # Zeros that are sent become zero clusters, which take no space.
     options = {
         "driver": "qcow2",
@@ -144,11 +177,14 @@ def _qcow2(node: str, layer: NewLayer) -> dict[str, Any]:
         "file": _file(_file_node(node), layer.path, writable=True),
         "discard": "unmap",
         "detect-zeroes": "unmap",
+        "backing": parent,
     }
-    return options | {"backing": _parent(_backing_node(node), layer.parent) if layer.parent else None}
+    return options | encryption_of_new()
 
 
 def _parent(node: str, path: Path) -> dict[str, Any]:
     # Named, because blockdev-reopen must say what is below a layer; the chain below it opens by itself.
     file = {"driver": "file", "filename": str(path)}
-    return {"driver": "qcow2", "node-name": node, "read-only": True, "file": file}
+    # Without any key there is nothing to look for in hundreds of chains.
+    encryption = encryption_of(path) if current().keys else {}
+    return {"driver": "qcow2", "node-name": node, "read-only": True, "file": file} | encryption

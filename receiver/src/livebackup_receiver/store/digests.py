@@ -36,9 +36,14 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from livebackup_receiver.errors import DigestsInvalid
+from livebackup_receiver.chain.flat import Extent
+from livebackup_receiver.chain.fold import Entries, folds
+from livebackup_receiver.chain.image import OFFSET, Image, open_image
+from livebackup_receiver.chain.keyring import cipher_of
+from livebackup_receiver.chain.xts import Xts
+from livebackup_receiver.errors import DigestsInvalid, LayerUnsupported
 from livebackup_receiver.store import durable
-from livebackup_receiver.store.qcow2 import CLUSTER_BYTES, Clusters, Layer, open_layer
+from livebackup_receiver.store.qcow2 import CLUSTER_BITS, CLUSTER_BYTES
 
 MAGIC = b"LBDIGEST"
 VERSION = 1
@@ -76,14 +81,17 @@ def write_table(layer: Path, table: Path, *, sync_name: bool = True) -> None:
     """Read a layer and write its table durably.
 
     :param sync_name: False: the caller brings the directory's names to the disk
-    :raise LayerDamaged: the layer is not one of the receiver's
+    :raise LayerDamaged: the layer is no sound image
+    :raise LayerUnsupported: it is not of the kind that the receiver takes in
+    :raise KeyMissing: it is encrypted, and its key was not given
     """
-    with open_layer(layer) as image:
+    with open_image(layer) as image:
+        cipher = cipher_of(image)
         _write(
             table,
             image.virtual_size,
-            (clusters.index for clusters in image.own_clusters()),
-            (_digests(image, clusters) for clusters in image.own_clusters()),
+            (held.index.astype(np.uint64) for held in _own(image)),
+            (_digests(image, cipher, held) for held in _own(image)),
             sync_name=sync_name,
         )
 
@@ -174,26 +182,42 @@ def _listed(table: Table, first: int, count: int) -> NDArray[np.uint64]:
     return table.index[start:end]
 
 
-def _digests(image: Layer, clusters: Clusters) -> bytes:
-    places = list(zip(clusters.index.tolist(), clusters.offset.tolist(), strict=True))
+def _own(image: Image) -> Iterator[Entries]:
+    """The clusters that do not come from a parent, some L2 tables at a time."""
+    if image.cluster_bits != CLUSTER_BITS:
+        raise LayerUnsupported(str(image.path), "its clusters are not of 64 KiB")
+    for folded in folds([image]):
+        held = folded.held
+        if held.compressed.any():
+            raise LayerUnsupported(str(image.path), "it has compressed clusters")
+        # Without a parent, an explicit zero says no more than nothing does.
+        yield held if image.backing else held.only(held.data)
+
+
+def _digests(image: Image, cipher: Xts | None, held: Entries) -> bytes:
+    places = np.where(held.zero, np.uint64(0), held.entries & OFFSET).tolist()
+    clusters = list(zip(held.index.tolist(), places, strict=True))
     workers = os.cpu_count() or 1
-    if len(places) < WORTH_THREADS:
-        return _digests_of(image, places)
-    size = -(-len(places) // workers)
-    shares = [places[start : start + size] for start in range(0, len(places), size)]
+    if len(clusters) < WORTH_THREADS:
+        return _digests_of(image, cipher, clusters)
+    size = -(-len(clusters) // workers)
+    shares = [clusters[start : start + size] for start in range(0, len(clusters), size)]
     with ThreadPoolExecutor(workers) as pool:
-        return b"".join(pool.map(lambda share: _digests_of(image, share), shares))
+        return b"".join(pool.map(lambda share: _digests_of(image, cipher, share), shares))
 
 
-def _digests_of(image: Layer, places: Sequence[tuple[int, int]]) -> bytes:
-    return b"".join(_digest(image, *place) for place in places)
-
-
-def _digest(image: Layer, index: int, offset: int) -> bytes:
-    if not offset:
-        return ZERO
-    digest = blake3(image.read(index, offset)).digest()
-    return ZERO if digest == _DIGEST_OF_ZEROS else digest
+def _digests_of(image: Image, cipher: Xts | None, clusters: Sequence[tuple[int, int]]) -> bytes:
+    """The digests of clusters by their numbers and places; place 0: all zeros."""
+    buffer = memoryview(bytearray(CLUSTER_BYTES))
+    digests = []
+    for index, place in clusters:
+        valid = min(CLUSTER_BYTES, image.virtual_size - index * CLUSTER_BYTES) if place else 0
+        buffer[valid:] = bytes(CLUSTER_BYTES - valid)
+        if place:
+            Extent(0, valid, image.descriptor, place, cipher).read_into(buffer[:valid], 0)
+        digest = blake3(buffer).digest() if place else ZERO
+        digests.append(ZERO if digest == _DIGEST_OF_ZEROS else digest)
+    return b"".join(digests)
 
 
 def read_table(path: Path) -> Table:

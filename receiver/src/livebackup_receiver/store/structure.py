@@ -22,7 +22,8 @@ SMALL_BYTES = 16 << 20
 REFCOUNT_ORDER = 4
 LEAST_HEADER = 104
 EXTENSION = struct.Struct(">II")
-END, BACKING_FORMAT, FEATURE_NAMES = 0, 0xE2792ACA, 0x6803F857
+END, BACKING_FORMAT, FEATURE_NAMES, ENCRYPTION = 0, 0xE2792ACA, 0x6803F857, 0x0537BE77
+SPAN = struct.Struct(">QQ")
 COPIED, COMPRESSED, ZERO = 1 << 63, 1 << 62, 1
 OFFSET = 0x00FFFFFFFFFFFE00
 ENTRY, REFCOUNT = 8, 2
@@ -47,7 +48,7 @@ def is_sound(path: Path) -> bool:
 
 def _header(content: bytes) -> Header:
     header = header_of(content)
-    if len(content) < CLUSTER_BYTES or not header.is_plain() or header.autoclear_features:
+    if len(content) < CLUSTER_BYTES or not header.is_new() or header.autoclear_features:
         raise NotPlain
     if header.refcount_order != REFCOUNT_ORDER or header.header_length < LEAST_HEADER:
         raise NotPlain
@@ -59,7 +60,7 @@ def _header(content: bytes) -> Header:
 def _require_parent(content: bytes, header: Header, path: Path) -> None:
     """A layer has no parent, or names a qcow2 file beside it."""
     at, length = header.backing_file_offset, header.backing_file_size
-    extensions = _extensions(content[: at or CLUSTER_BYTES], header.header_length)
+    extensions = _extensions(content, header)
     if not at and not extensions.get(BACKING_FORMAT):
         return
     name = content[at : at + length]
@@ -69,14 +70,15 @@ def _require_parent(content: bytes, header: Header, path: Path) -> None:
         raise NotPlain
 
 
-def _extensions(area: bytes, offset: int) -> dict[int, bytes]:
+def _extensions(content: bytes, header: Header) -> dict[int, bytes]:
+    area, offset = content[: header.backing_file_offset or CLUSTER_BYTES], header.header_length
     found: dict[int, bytes] = {}
     while offset + EXTENSION.size <= len(area):
         kind, length = EXTENSION.unpack_from(area, offset)
         if kind == END:
             return found
         offset += EXTENSION.size
-        if kind not in (BACKING_FORMAT, FEATURE_NAMES) or offset + length > len(area):
+        if kind not in (BACKING_FORMAT, FEATURE_NAMES, ENCRYPTION) or offset + length > len(area):
             break
         found[kind] = area[offset : offset + length]
         offset += (length + 7) // 8 * 8
@@ -88,6 +90,8 @@ def _references(content: bytes, header: Header) -> Counter[int]:
     found: Counter[int] = Counter([0])
     found.update(_span(header.refcount_table_offset, header.refcount_table_bytes))
     found.update(_span(header.l1_table_offset, header.l1_size * ENTRY))
+    if header.crypt_method:
+        found.update(_luks(content, header))
     for entry in _table(content, header.refcount_table_offset, header.refcount_table_bytes // ENTRY):
         found[_cluster(content, entry, entry)] += 1
     for entry in _table(content, header.l1_table_offset, header.l1_size):
@@ -96,6 +100,14 @@ def _references(content: bytes, header: Header) -> Counter[int]:
         _require_copied(entry)
         found.update(_data_clusters(content, l2))
     return found
+
+
+def _luks(content: bytes, header: Header) -> range:
+    """The clusters of the LUKS header."""
+    span = _extensions(content, header).get(ENCRYPTION, b"")
+    if len(span) != SPAN.size or sum(SPAN.unpack(span)) > len(content):
+        raise NotPlain
+    return _span(*SPAN.unpack(span))
 
 
 def _data_clusters(content: bytes, l2: int) -> Iterator[int]:

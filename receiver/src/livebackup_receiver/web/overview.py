@@ -7,14 +7,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
 
 from livebackup_receiver.catalog import groups, points
 from livebackup_receiver.catalog.vms import NewestOfVm, newest_of_each_vm
-from livebackup_receiver.checks import Check, CheckState, freshness
+from livebackup_receiver.checks.backups import freshness
+from livebackup_receiver.checks.result import Check, CheckState
+from livebackup_receiver.errors import StoreFailed
 from livebackup_receiver.model import Group, Point, Session, SessionState, rfc3339
+from livebackup_receiver.rooms import outlooks
 from livebackup_receiver.state import Receiver
 from livebackup_receiver.web import verdict
 
@@ -62,6 +66,14 @@ async def load_vms(receiver: Receiver) -> Facts:
     return {"vms": plain(await asyncio.to_thread(_list_vms, receiver))}
 
 
+async def load_room(receiver: Receiver) -> Facts:
+    look = partial(outlooks, receiver.config, receiver.catalog, now=datetime.now(UTC))
+    try:
+        return {"volumes": plain(await asyncio.to_thread(look)), "room_problem": None}
+    except StoreFailed as error:
+        return {"volumes": [], "room_problem": error.cause}
+
+
 async def load_checks(receiver: Receiver) -> Facts:
     found = await _groups(receiver)
     ran_at = receiver.checks.ran_at
@@ -75,6 +87,7 @@ SECTIONS: Mapping[str, Callable[[Receiver], Awaitable[Facts]]] = {
     "failures": load_failures,
     "points": load_points,
     "vms": load_vms,
+    "room": load_room,
     "checks": load_checks,
 }
 """The sections from top to bottom; what a person needs first comes first."""

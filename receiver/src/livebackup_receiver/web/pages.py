@@ -14,7 +14,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.staticfiles import StaticFiles
 
 from livebackup_receiver.api.auth import ReceiverOf, authenticate
-from livebackup_receiver.catalog.points import load_point
+from livebackup_receiver.catalog.points import load_point, parents_kept
 from livebackup_receiver.catalog.tokens import Token
 from livebackup_receiver.errors import ReceiverError, RoleDenied, RouteUnknown
 from livebackup_receiver.events import Feed
@@ -98,10 +98,11 @@ async def show_section(section: str, receiver: ReceiverOf, viewer: Viewer) -> Re
 
 @router.get("/points/{point_id}")
 async def show_point(point_id: str, receiver: ReceiverOf, viewer: Viewer) -> Response:
-    point = await asyncio.to_thread(_load_point, receiver, point_id)
+    point, parents = await asyncio.to_thread(_load_point, receiver, point_id)
     found = await asyncio.to_thread(health.disk_states, receiver.catalog, receiver.store, point)
     states = {(each.vm, each.disk): each.model_dump(mode="json") for each in found}
-    return page("point.html", viewer=viewer, point=point.model_dump(mode="json"), states=states)
+    shown = point.model_dump(mode="json")
+    return page("point.html", viewer=viewer, point=shown, parents=parents, states=states)
 
 
 @router.get("/sessions/{session_id}")
@@ -132,6 +133,8 @@ async def _signals(feed: Feed) -> AsyncIterator[ServerSentEvent]:
                 yield ServerSentEvent(event=name, data=change.session)
 
 
-def _load_point(receiver: Receiver, point_id: str) -> Point:
+def _load_point(receiver: Receiver, point_id: str) -> tuple[Point, set[str]]:
+    """A point, and those of its parents that have a page."""
     with receiver.catalog.read() as db:
-        return load_point(db, point_id)
+        point = load_point(db, point_id)
+        return point, parents_kept(db, point)
