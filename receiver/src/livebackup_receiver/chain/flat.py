@@ -44,6 +44,10 @@ class Extent:
     place: int
     cipher: Xts | None = None
 
+    def announce(self, start: int, length: int) -> None:
+        """Have the kernel fetch what will be read soon."""
+        os.posix_fadvise(self.descriptor, self.place + start, length, os.POSIX_FADV_WILLNEED)
+
     def read_into(self, buffer: memoryview, start: int) -> None:
         """Fill a buffer with the extent from its byte ``start`` on.
 
@@ -75,6 +79,11 @@ class PackedCluster:
     image: Image
     start: int
     end: int
+
+    def announce(self, start: int, length: int) -> None:
+        """Have the kernel fetch the whole cluster, which will be read soon."""
+        extent = self.start, self.end - self.start
+        os.posix_fadvise(self.image.descriptor, *extent, os.POSIX_FADV_WILLNEED)
 
     def read_into(self, buffer: memoryview, start: int) -> None:
         """Fill a buffer with the cluster from its byte ``start`` on.

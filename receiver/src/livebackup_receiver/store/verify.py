@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,11 +18,19 @@ from livebackup_receiver.store.digests import DIGEST_BYTES, ZERO, Digests, Table
 from livebackup_receiver.store.qcow2 import CLUSTER_BYTES
 
 AT_ONCE = 256
+# What follows each other on the disk lies anywhere in the file, so the kernel must be told what comes.
+WINDOWS_AHEAD = 3
 THREADS = 2
 _DIGEST_OF_ZEROS = blake3(bytes(CLUSTER_BYTES)).digest()
 
 Range = tuple[int, int]
 """Offset and length on the disk, in bytes."""
+
+
+Part = tuple[AnyExtent, int, int]
+"""An extent, its first byte that is read, and how many are."""
+Window = tuple[int, list[Part]]
+"""The number of the first of ``AT_ONCE`` clusters, and what is in the files of them."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,7 @@ def _damaged_clusters(
 ) -> Iterator[int]:
     seen = 0
     buffer = memoryview(bytearray(AT_ONCE * CLUSTER_BYTES))
-    for first, parts in _windows(extents):
+    for first, parts in _ahead(_windows(extents)):
         yield from _missing(seen, first, expect)
         count = min(AT_ONCE, clusters - first)
         found, present = _read(parts, first, count, buffer, pool, pace)
@@ -100,6 +109,18 @@ def _damaged_clusters(
         yield from (first + np.flatnonzero(differ)).tolist()
         seen = first + count
     yield from _missing(seen, clusters, expect)
+
+
+def _ahead(windows: Iterable[Window]) -> Iterator[Window]:
+    """The same windows; the kernel fetches the next ones meanwhile."""
+    waiting: deque[Window] = deque()
+    for window in windows:
+        for extent, start, length in window[1]:
+            extent.announce(start, length)
+        waiting.append(window)
+        if len(waiting) > WINDOWS_AHEAD:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def _missing(start: int, end: int, expect: Expectation) -> Iterator[int]:
@@ -111,11 +132,11 @@ def _missing(start: int, end: int, expect: Expectation) -> Iterator[int]:
         yield from (first + np.flatnonzero(wrong)).tolist()
 
 
-def _windows(extents: Iterable[AnyExtent]) -> Iterator[tuple[int, list[tuple[AnyExtent, int, int]]]]:
-    """Parts of extents by the window of clusters they are in: extent, its byte, how many."""
+def _windows(extents: Iterable[AnyExtent]) -> Iterator[Window]:
+    """Parts of extents by the window of clusters they are in."""
     size = AT_ONCE * CLUSTER_BYTES
     current = -1
-    parts: list[tuple[AnyExtent, int, int]] = []
+    parts: list[Part] = []
     for extent in extents:
         start = 0
         while start < extent.length:
@@ -132,7 +153,7 @@ def _windows(extents: Iterable[AnyExtent]) -> Iterator[tuple[int, list[tuple[Any
 
 
 def _read(
-    parts: Sequence[tuple[AnyExtent, int, int]],
+    parts: Sequence[Part],
     first: int,
     count: int,
     buffer: memoryview,
