@@ -9,7 +9,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from livebackup_receiver.chain import luks
 from livebackup_receiver.chain.blank import write_blank
 from livebackup_receiver.chain.image import open_image
 from livebackup_receiver.chain.keyring import Keyring
@@ -45,7 +44,7 @@ def make_layer(directory: Path, number: int, size: int, *commands: str, locked: 
     path = directory / f"p{number}.qcow2"
     parent = f"p{number - 1}.qcow2" if number else None
     if locked:
-        write_blank(path, virtual_size=size, parent=parent, area=luks.create(KEY))
+        write_blank(path, virtual_size=size, parent=parent, area=RING.new_header())
     else:
         backing = ["-u", "-b", parent, "-F", "qcow2"] if parent else []
         qemu("qemu-img", "create", "-q", "-f", "qcow2", *backing, str(path), str(size))

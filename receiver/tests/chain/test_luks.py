@@ -35,15 +35,14 @@ def test_sectors_are_encrypted_as_the_library_does(key_bytes: int, first: int) -
 
 
 def test_a_header_opens_with_its_key_only() -> None:
-    area = luks.create(KEY)
-    volume_key = luks.unlock(area, KEY)
-    assert volume_key is not None
-    assert len(volume_key) == luks.KEY_BYTES
+    volume_key = luks.fresh_volume_key()
+    area = luks.create(KEY, volume_key)
+    assert luks.unlock(area, KEY) == volume_key
     assert luks.unlock(area, OTHER_KEY) is None
 
 
 def test_no_two_headers_have_the_same_volume_key() -> None:
-    assert luks.unlock(luks.create(KEY), KEY) != luks.unlock(luks.create(KEY), KEY)
+    assert luks.unlock(RING.new_header(), KEY) != luks.unlock(RING.new_header(), KEY)
 
 
 def test_qemus_header_is_opened(tmp_path: Path) -> None:
@@ -63,7 +62,7 @@ def test_qemus_header_is_opened(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [512, MIB, 5 << 40])
 def test_qemu_opens_and_fills_our_blank_layer(tmp_path: Path, size: int) -> None:
     layer = tmp_path / "p0.qcow2"
-    write_blank(layer, virtual_size=size, parent=None, area=luks.create(KEY))
+    write_blank(layer, virtual_size=size, parent=None, area=RING.new_header())
     write_io(layer, "read -P 0 0 512", f"write -P 9 {size - 512} 512", f"read -P 9 {size - 512} 512")
     assert is_clean(layer)
     assert layer.stat().st_blocks * 512 < MIB
@@ -90,7 +89,7 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_header_is_refused_at_once(name: str) -> None:
     with pytest.raises(luks.NotUnderstood):
-        luks.unlock(damage(luks.create(KEY), *HOSTILE[name]), KEY)
+        luks.unlock(damage(RING.new_header(), *HOSTILE[name]), KEY)
 
 
 def test_without_its_key_a_layer_is_named(tmp_path: Path) -> None:

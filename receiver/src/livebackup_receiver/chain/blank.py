@@ -27,7 +27,7 @@ def write_blank(path: Path, *, virtual_size: int, parent: str | None, area: byte
     :param path: must not exist
     :param virtual_size: of the disk, in bytes
     :param parent: the name of its parent's file, which lies beside it
-    :param area: its LUKS header, see ``luks.create``
+    :param area: its LUKS header, see ``Keyring.new_header``
     :raise OSError: it cannot be written
     """
     span = Span(CLUSTER_BYTES, len(area))

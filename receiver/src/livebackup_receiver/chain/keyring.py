@@ -40,10 +40,12 @@ class Keyring:
     encrypts: bool = False
     _opened: dict[bytes, Opened] = field(default_factory=dict, repr=False)
 
-    @property
-    def sealing(self) -> bytes | None:
-        """The key for new layers, if they are to be encrypted."""
-        return self.keys[0] if self.encrypts else None
+    def new_header(self) -> bytes:
+        """A LUKS header for a new layer, opened with the first key; what it hides is known from then on."""
+        volume_key = luks.fresh_volume_key()
+        area = luks.create(self.keys[0], volume_key)
+        self._opened[area[: luks.HEADER_BYTES]] = Opened(0, Xts(volume_key))
+        return area
 
     def open(self, path: Path, descriptor: int, span: Span) -> Opened:
         """What opens a layer.

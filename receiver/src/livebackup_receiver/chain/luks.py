@@ -116,12 +116,16 @@ def _digest(header: LuksHeader, volume_key: bytes) -> bytes:
     return hashlib.pbkdf2_hmac(header.hash, volume_key, header.digest_salt, iterations, len(header.digest))
 
 
-def create(key: bytes) -> bytes:
-    """A header with a fresh volume key that this key opens; its length is that of the whole area.
+def fresh_volume_key() -> bytes:
+    """A key that no volume has yet."""
+    return secrets.token_bytes(KEY_BYTES)
+
+
+def create(key: bytes, volume_key: bytes) -> bytes:
+    """A header for a volume that this key opens; its length is that of the whole area.
 
     :param key: so random that nobody can guess it
     """
-    volume_key = secrets.token_bytes(KEY_BYTES)
     slot_salt, digest_salt = secrets.token_bytes(32), secrets.token_bytes(32)
     hash_name = HASH.decode()
     derived = hashlib.pbkdf2_hmac(hash_name, key, slot_salt, ITERATIONS, KEY_BYTES)

@@ -50,7 +50,7 @@ def key_objects() -> Iterator[KeyObjects]:
 
 def encryption_of_new() -> NodeOptions:
     """What opens a layer that was made by this process."""
-    return _encryption(0) if current().sealing else {}
+    return _encryption(0) if current().encrypts else {}
 
 
 def encryption_of(layer: Path) -> NodeOptions:
@@ -82,18 +82,25 @@ def _walk(layer: Path) -> Iterator[tuple[Path, NodeOptions]]:
         if path in seen:
             raise LayerDamaged(str(path), "it lies below itself")
         seen.add(path)
-        below, encryption = _look(path)
+        below, encryption = _look(path, prove=path == layer)
         yield path, encryption
         path = path.with_name(below) if below else None
 
 
-def _look(path: Path) -> tuple[str | None, NodeOptions]:
+def _look(path: Path, *, prove: bool) -> tuple[str | None, NodeOptions]:
+    """The name of a layer's parent, and what opens the layer.
+
+    Which of several keys that is takes a hundredth of a second to find out; of chains of fifty layers, and
+    hundreds of them, it is not found out again that the only one does.
+    """
+    keyring = current()
     try:
         with open_image(path) as image:
             if image.luks is None:
                 return image.backing, {}
-            opened = current().open(path, image.descriptor, image.luks)
-            return image.backing, _encryption(opened.key)
+            if not prove and len(keyring.keys) == 1:
+                return image.backing, _encryption(0)
+            return image.backing, _encryption(keyring.open(path, image.descriptor, image.luks).key)
     except LayerUnsupported:
         return backing_name(path), {}
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from livebackup_receiver.chain import luks
 from livebackup_receiver.chain.blank import write_blank
 from livebackup_receiver.chain.keyring import current
 from livebackup_receiver.completion import complete_in_thread
@@ -45,8 +44,8 @@ async def create_layers(daemon: StorageDaemon, layers: Mapping[str, NewLayer]) -
     :raise KeyMissing: a parent is encrypted, and its key was not given
     :raise OSError: a file cannot be written
     """
-    if key := current().sealing:
-        await complete_in_thread(_make_encrypted, list(layers.values()), key)
+    if current().encrypts:
+        await complete_in_thread(_make_encrypted, list(layers.values()))
     else:
         await _make_plain(daemon, list(layers.values()))
     parents = await complete_in_thread(_parents, layers)
@@ -56,11 +55,11 @@ async def create_layers(daemon: StorageDaemon, layers: Mapping[str, NewLayer]) -
     await asyncio.gather(*opening)
 
 
-def _make_encrypted(layers: Sequence[NewLayer], key: bytes) -> None:
+def _make_encrypted(layers: Sequence[NewLayer]) -> None:
     """Each has a volume key of its own, so that equal data in two of them do not look equal."""
     for layer in layers:
-        parent = layer.parent.name if layer.parent else None
-        write_blank(layer.path, virtual_size=layer.virtual_size, parent=parent, area=luks.create(key))
+        parent, area = layer.parent.name if layer.parent else None, current().new_header()
+        write_blank(layer.path, virtual_size=layer.virtual_size, parent=parent, area=area)
 
 
 async def _make_plain(daemon: StorageDaemon, layers: Sequence[NewLayer]) -> None:
