@@ -188,3 +188,38 @@ def test_another_database_than_sqlite_must_be_empty(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("sqlalchemy.engine.url.URL.get_backend_name", lambda url: "other")
     with pytest.raises(CatalogNotEmpty, match="name an empty database in catalog_url"):
         replace_catalog(url, lambda catalog: None, now=now())
+
+
+COMMANDS = (
+    ("points",),
+    ("room",),
+    ("scrub",),
+    ("retention", "plan", "nightly"),
+    ("restore", "{point}", "--vm", "db", "--to", "{out}"),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: words[0])
+def test_no_command_takes_an_empty_catalog_for_an_empty_store(
+    config: Config, points: list[Point], tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    (config.store / "catalog.sqlite3").unlink()
+    run = runner(write_options(config, tmp_path / "receiver.toml"))
+    done = run(*(word.format(point=points[0].id, out=tmp_path / "out") for word in command))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "is empty, and the store" in done.stderr
+    assert "livebackup-receiver catalog rebuild" in done.stderr
+
+
+def test_the_check_says_that_the_catalog_is_lost_without_a_traceback(
+    config: Config, points: list[Point], tmp_path: Path
+) -> None:
+    (config.store / "catalog.sqlite3").unlink()
+    run = runner(write_options(config, tmp_path / "receiver.toml"))
+    done = run("check", "--json")
+    assert done.returncode == 2
+    messages = {each["name"]: each["message"] for each in json.loads(done.stdout)["checks"]}
+    assert "livebackup-receiver catalog rebuild" in messages["catalog"]
+    assert "the catalog cannot be asked: " in messages["layers"]
+    assert "Traceback" not in done.stderr
+    assert "SELECT" not in done.stderr

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from command_line import run_command, write_options
 from encrypted_layers import KEY, OTHER_KEY, is_clean, reads_as
 from hypervisor import MIB, Disk, Hypervisor, back_up_together
 from nbd_client import qemu_io
@@ -169,6 +170,29 @@ async def test_without_the_key_nothing_is_called_damaged(server: Served, points:
         layers = [layer_of(server, points[0])]
         with pytest.raises(KeyMissing, match="none of the keys that were given opens it"):
             convert.write(layers, server.receiver.store.root / "restored.raw", Format.RAW)
+
+
+async def test_commands_read_their_keys_themselves(
+    config: Config, disks: dict[tuple[str, str], Disk], points: list[str], tmp_path: Path
+) -> None:
+    path = write_options(config, tmp_path / "receiver.toml")
+    restore = ("restore", points[1], "--vm", "db", "--format", "raw", "--to", str(tmp_path / "out"))
+    done = await run_command(path, *restore)
+    assert done.code == 0, done.err
+    assert (tmp_path / "out/db/vd-a.raw").read_bytes() == copy_at(disks, points[1]).read_bytes()
+    checked = await run_command(path, "scrub", "--all", "--json")
+    assert {each["result"] for each in checked.json["layers"]} == {"good"}
+
+
+async def test_a_command_without_the_key_names_the_layer(
+    config: Config, points: list[str], tmp_path: Path
+) -> None:
+    keyless = config.model_copy(update={"encryption": "none", "encryption_keys": []})
+    path = write_options(keyless, tmp_path / "receiver.toml")
+    refused = await run_command(path, "restore", points[0], "--vm", "db", "--to", str(tmp_path / "out"))
+    assert refused.code == 10
+    assert f"{points[0]}.qcow2 is encrypted, and none of the keys" in refused.refusal
+    assert not [each for each in (tmp_path / "out").rglob("*") if each.is_file()]
 
 
 @asynccontextmanager

@@ -21,6 +21,7 @@ from rich.console import Console
 from livebackup_receiver import cli_views, config
 from livebackup_receiver.catalog import points, sessions, tokens
 from livebackup_receiver.catalog.engine import Catalog, open_catalog
+from livebackup_receiver.catalog.presence import open_present
 from livebackup_receiver.chain.keyring import using
 from livebackup_receiver.checks.result import Check, Inspection, worst
 from livebackup_receiver.checks.table import run_checks
@@ -83,7 +84,7 @@ def list_points(
     as_json: AsJson = False,
 ) -> None:
     """List restore points, newest first."""
-    with open_catalog(config.load(config_file).database_url) as catalog, catalog.read() as db:
+    with open_present(config.load(config_file)) as catalog, catalog.read() as db:
         found = points.list_points(db, group=group, vm=vm, limit=limit)
     cli_views.show(cli_views.points_table(found), {"points": cli_views.plain(found)}, as_json)
 
@@ -92,7 +93,7 @@ def list_points(
 def show_room(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show of each volume what is used, what comes back by itself, and how long the rest will do."""
     options = config.load(config_file)
-    with open_catalog(options.database_url) as catalog:
+    with open_present(options) as catalog:
         found = outlooks(options, catalog, now=datetime.now(UTC))
     cli_views.show(cli_views.room_table(found), {"volumes": cli_views.plain(found)}, as_json)
 
@@ -123,7 +124,7 @@ def restore_point(
     """Write a VM's disks, as they were at a point, into image files."""
     options = config.load(config_file)
     check_format(Store(options.store))
-    with using(read_keys(options)), open_catalog(options.database_url) as catalog:
+    with using(read_keys(options)), open_present(options) as catalog:
         plan = _plan(catalog, options, point, vm, disk, to, format)
         if verify:
             names = [each.disk for each in plan.disks]

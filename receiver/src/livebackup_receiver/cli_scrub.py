@@ -14,7 +14,8 @@ from rich.table import Table
 
 from livebackup_receiver import cli_views, config
 from livebackup_receiver.catalog import layer_checks, points
-from livebackup_receiver.catalog.engine import Catalog, open_catalog
+from livebackup_receiver.catalog.engine import Catalog
+from livebackup_receiver.catalog.presence import open_present
 from livebackup_receiver.chain.keyring import using
 from livebackup_receiver.cli_options import ConfigFile
 from livebackup_receiver.clock import now
@@ -57,7 +58,7 @@ def scrub(
     options = config.load(config_file)
     store = Store(options.store)
     check_format(store)
-    with using(read_keys(options)), open_catalog(options.database_url) as catalog:
+    with using(read_keys(options)), open_present(options) as catalog:
         layers = _choose(catalog, options, vm, disk, point, everything=everything)
         checks = list(_scrub(layers, store, catalog, bytes_per_s))
         hurt = [said for each in known_damage(catalog, store) if (said := damage_words(each))]

@@ -17,7 +17,7 @@ import uvicorn
 from livebackup_receiver.api.app import create_app
 from livebackup_receiver.catalog.engine import open_catalog
 from livebackup_receiver.catalog.journal import open_journal
-from livebackup_receiver.catalog.rebuild import require_catalog, require_layers
+from livebackup_receiver.catalog.presence import require_catalog, require_layers
 from livebackup_receiver.chain.keyring import using
 from livebackup_receiver.check_watch import open_check_watch
 from livebackup_receiver.clock import now

@@ -181,3 +181,17 @@ def test_both_of_two_keys_are_tried(tmp_path: Path) -> None:
     with using(Keyring((OTHER_KEY, KEY))):
         convert.write([layer], tmp_path / "restored.raw", Format.RAW)
     assert (tmp_path / "restored.raw").read_bytes().startswith(bytes([5]) * 65536)
+
+
+def test_a_layer_that_ends_within_a_sector_is_refused(tmp_path: Path) -> None:
+    """QEMU makes none, and a part of a sector cannot be cleared without decrypting it."""
+    layers = [
+        make_layer(tmp_path, 0, MIB + 512, f"write -P 1 {MIB} 512"),
+        make_layer(tmp_path, 1, 2 * MIB, "write -P 2 0 64k"),
+    ]
+    with layers[0].open("r+b") as file:
+        file.seek(24)
+        file.write((MIB + 100).to_bytes(8, "big"))
+    with pytest.raises(LayerUnsupported, match="within a sector"):
+        merge(layers, tmp_path / "merged.tmp", parent=None, copier=Copier(share=True))
+    assert not (tmp_path / "merged.tmp").exists()

@@ -8,13 +8,10 @@ catalog does not know. Tokens and sessions are in no file of the store, so they 
 
 from __future__ import annotations
 
-from livebackup_receiver.catalog.contents import has_history
 from livebackup_receiver.catalog.engine import Catalog
-from livebackup_receiver.catalog.layers import list_layers
 from livebackup_receiver.catalog.points import add_point
 from livebackup_receiver.consolidation.recovery import forget_gone, recover_merges
 from livebackup_receiver.decisions import recover_marks
-from livebackup_receiver.errors import CatalogLost, StoreFailed
 from livebackup_receiver.policies import recover_policies
 from livebackup_receiver.store.inventory import take_inventory
 from livebackup_receiver.store.marks import read_marks
@@ -38,26 +35,3 @@ def rebuild(catalog: Catalog, store: Store) -> Survey:
     recover_policies(catalog, store)
     forget_gone(catalog, store)
     return found
-
-
-def require_catalog(catalog: Catalog, store: Store) -> None:
-    """Refuse to work with a catalog that has never heard of what is in the store.
-
-    :raise CatalogLost: it knows no session and no point, and the store holds points
-    """
-    with catalog.read() as db:
-        known = has_history(db)
-    if not known and survey(take_inventory(store), store).points:
-        raise CatalogLost(catalog.url, str(store.root))
-
-
-def require_layers(catalog: Catalog, store: Store) -> None:
-    """Refuse to work in an empty store if there should be points in it: its file system is not mounted.
-
-    :raise StoreFailed: the catalog knows layers, and no disk has a directory
-    """
-    with catalog.read() as db:
-        known = len(list_layers(db))
-    if known and not store.disks():
-        problem = f"none of the {known} layers that the catalog knows is there; is its file system mounted?"
-        raise StoreFailed(str(store.root), problem)

@@ -203,6 +203,10 @@ class Assembly:
             for entry in entries[at].tolist():
                 if entry & int(COMPRESSED):
                     raise LayerUnsupported(str(layer.path), "its last cluster is compressed and cut short")
+                if self.cipher and valid % SECTOR:
+                    raise LayerUnsupported(
+                        str(layer.path), "it ends within a sector, which is encrypted whole"
+                    )
                 if entry & int(OFFSET):
                     self._clear((entry & int(OFFSET)) + valid, layer.cluster_bytes - valid)
 

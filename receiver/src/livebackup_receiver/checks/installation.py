@@ -9,9 +9,11 @@ from datetime import datetime
 
 from livebackup_receiver import subprocesses
 from livebackup_receiver.catalog import revision
+from livebackup_receiver.catalog.presence import is_lost
 from livebackup_receiver.certificate import read_certificate
 from livebackup_receiver.checks.result import Check, Inspection, failed, ok, warning
-from livebackup_receiver.errors import ReceiverError
+from livebackup_receiver.errors import CatalogLost, ReceiverError
+from livebackup_receiver.store.paths import Store
 
 PROGRAMS = ("qemu-storage-daemon", "qemu-img")
 PACKAGES = "the packages qemu-system-common and qemu-utils"
@@ -33,7 +35,10 @@ async def _program(name: str) -> Check:
 
 
 async def check_catalog(inspection: Inspection) -> list[Check]:
-    """Whether its tables are those that this version needs."""
+    """Whether it knows what is in the store, and its tables are those that this version needs."""
+    store = Store(inspection.config.store)
+    if await asyncio.to_thread(is_lost, inspection.catalog, store):
+        return [failed("catalog", str(CatalogLost(inspection.catalog.url, str(store.root))))]
     found, newest = await asyncio.to_thread(inspection.catalog.revision), revision.NEWEST
     if found == newest:
         return [ok("catalog", f"{inspection.catalog.url} has the newest tables ({newest})")]

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import logging
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from livebackup_receiver.checks import backups, installation, store
 from livebackup_receiver.checks.result import Check, CheckFunction, Inspection, failed
 from livebackup_receiver.errors import ReceiverError
@@ -35,6 +37,11 @@ async def run_checks(inspection: Inspection) -> list[Check]:
 async def _run(name: str, check: CheckFunction, inspection: Inspection) -> list[Check]:
     try:
         return await check(inspection)
+    except SQLAlchemyError as error:
+        # The check of the catalog says what is wrong with it, so this is no news worth a traceback.
+        words = str(error).partition("\n")[0]
+        log.warning("check %s: %s", name, words)
+        return [failed(name, f"the catalog cannot be asked: {words}")]
     except Exception as error:
         # Whatever it is: a check that breaks must be seen as failed, and not end the others.
         log.warning("check %s: %s", name, error, exc_info=not isinstance(error, ReceiverError))

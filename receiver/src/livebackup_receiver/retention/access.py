@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from livebackup_receiver.catalog.engine import open_catalog
+from livebackup_receiver.catalog.presence import require_catalog
 from livebackup_receiver.config import Config
 from livebackup_receiver.decisions import recover_marks
 from livebackup_receiver.errors import StoreBusy, StoreFailed
@@ -27,12 +28,14 @@ def open_retention(config: Config) -> Iterator[Retention]:
     """Whoever can answer; without a receiver, none can start until the block ends.
 
     :raise StoreFailed: there is no such store
+    :raise CatalogLost: the catalog is empty, and the store is not
     """
     with ExitStack() as stack:
         held = _hold(stack, config)
         catalog = stack.enter_context(open_catalog(config.database_url))
         if held:
             store = Store(config.store)
+            require_catalog(catalog, store)
             # a receiver that was killed may have left what only the store knows
             recover_marks(catalog, store)
             recover_policies(catalog, store)
