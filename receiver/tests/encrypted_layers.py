@@ -42,14 +42,18 @@ def qemu(program: str, *words: str, key: bytes = KEY, check: bool = True) -> int
 def make_layer(directory: Path, number: int, size: int, *commands: str, locked: bool = True) -> Path:
     """A layer over the one before it, after these commands of qemu-io."""
     path = directory / f"p{number}.qcow2"
-    parent = f"p{number - 1}.qcow2" if number else None
+    create_layer(path, size, f"p{number - 1}.qcow2" if number else None, locked=locked)
+    write_io(path, *commands)
+    return path
+
+
+def create_layer(path: Path, size: int, parent: str | None, *, locked: bool) -> None:
+    """A layer in which nothing is written yet."""
     if locked:
         write_blank(path, virtual_size=size, parent=parent, area=RING.new_header())
     else:
         backing = ["-u", "-b", parent, "-F", "qcow2"] if parent else []
         qemu("qemu-img", "create", "-q", "-f", "qcow2", *backing, str(path), str(size))
-    write_io(path, *commands)
-    return path
 
 
 def make_by_qemu(path: Path, size: int) -> None:
@@ -69,9 +73,9 @@ def write_io(layer: Path, *commands: str) -> None:
         qemu("qemu-io", "-d", "unmap", *words, f"json:{json.dumps(options_of(layer))}")
 
 
-def copy_of(layer: Path) -> Path:
-    """What a chain holds, as a raw file that QEMU makes."""
-    copy = layer.with_suffix(".raw")
+def copy_of(layer: Path, copy: Path | None = None) -> Path:
+    """What a chain holds, as a raw file that QEMU makes, beside it if nowhere else."""
+    copy = copy or layer.with_suffix(".raw")
     qemu("qemu-img", "convert", "-O", "raw", f"json:{json.dumps(options_of(layer))}", str(copy))
     return copy
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from encrypted_layers import create_layer, write_io
 from sample_records import new_id
 
 from livebackup_receiver.catalog.engine import Catalog
@@ -47,10 +48,14 @@ Writes = Mapping[tuple[str, str], Sequence[Write]]
 
 @dataclass
 class SampleStore:
-    """Adds points as the coordinator would; ``content`` is what each disk held at its newest point."""
+    """Adds points as the coordinator would; ``content`` is what each disk held at its newest point.
+
+    ``locked`` says whether further layers are encrypted.
+    """
 
     root: Path
     catalog: Catalog
+    locked: bool = False
     content: dict[tuple[str, str], bytes] = field(default_factory=dict)
     _heads: dict[tuple[str, str], str] = field(default_factory=dict)
     _sizes: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -95,12 +100,9 @@ class SampleStore:
         parent = self._heads.get((vm, disk))
         path = self.root / "vms" / vm / disk / f"{point}.qcow2"
         path.parent.mkdir(parents=True, exist_ok=True)
-        backing = ["-b", f"{parent}.qcow2", "-F", "qcow2"] if parent else []
         size = self._sizes.get((vm, disk), DISK_SIZE)
-        run("qemu-img", "create", "-q", "-f", "qcow2", *backing, str(path), str(size))
-        commands = [part for write in writes for part in ("-c", write.command)]
-        if commands:
-            run("qemu-io", "-d", "unmap", "-f", "qcow2", *commands, str(path))
+        create_layer(path, size, f"{parent}.qcow2" if parent else None, locked=self.locked)
+        write_io(path, *(write.command for write in writes))
         self._remember((vm, disk), point, writes)
         return PointDisk(
             disk=disk,

@@ -14,17 +14,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from encrypted_layers import RING, copy_of, is_clean, reads_as
 from forked import killed_at
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from random_chains import is_clean, same_content
-from sample_store import KIB, SampleStore, Write, run
+from sample_store import KIB, SampleStore, Write
 
 from livebackup_receiver import faultpoints
 from livebackup_receiver.catalog.engine import Catalog, open_catalog
 from livebackup_receiver.catalog.points import has_point, list_points, load_point
+from livebackup_receiver.chain import keyring
 from livebackup_receiver.chain.copying import at_once
+from livebackup_receiver.chain.keyring import Keyring
 from livebackup_receiver.consolidation.plan import Abilities
 from livebackup_receiver.consolidation.recovery import forget_gone, recover_merges
 from livebackup_receiver.consolidation.worker import Consolidation
@@ -61,10 +63,11 @@ policies = st.builds(
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """A store of two VMs."""
+    """A store of two VMs, in which layers may be encrypted, or may not, as they come."""
 
     @initialize()
     def open(self) -> None:
+        keyring.use(RING)
         self.folder = Path(tempfile.mkdtemp(prefix="store-machine-"))
         (self.folder / "store").mkdir()
         self.url = f"sqlite:///{self.folder}/catalog.sqlite3"
@@ -78,6 +81,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.locked: set[str] = set()
 
     def teardown(self) -> None:
+        keyring.use(Keyring())
         if hasattr(self, "opened"):
             self.opened.__exit__(None, None, None)
             shutil.rmtree(self.folder)
@@ -87,8 +91,16 @@ class StoreMachine(RuleBasedStateMachine):
         with self.catalog.read() as db:
             return list_points(db)
 
-    @rule(changes=st.tuples(writes, writes), growth=st.integers(0, 3), hours=st.integers(1, 30))
-    def back_up(self, changes: tuple[list[tuple[int, int, int, str]], ...], growth: int, hours: int) -> None:
+    @rule(
+        changes=st.tuples(writes, writes),
+        growth=st.integers(0, 3),
+        hours=st.integers(1, 30),
+        locked=st.sampled_from([False, False, True]),
+    )
+    def back_up(
+        self, changes: tuple[list[tuple[int, int, int, str]], ...], growth: int, hours: int, locked: bool
+    ) -> None:
+        self.sample.locked = locked
         self.clock += timedelta(hours=hours)
         self.sizes[DISKS[0]] += growth * 40 * KIB // 512 * 512
         done = {
@@ -102,7 +114,7 @@ class StoreMachine(RuleBasedStateMachine):
         point = self.sample.add(done, cut_at=self.clock, sizes=self.sizes)
         for disk in DISKS:
             layer = self.store.disk(*disk).layer(point.id)
-            run("qemu-img", "convert", "-O", "raw", str(layer), str(self.copy(point.id, disk)))
+            copy_of(layer, self.copy(point.id, disk))
 
     def copy(self, point: str, disk: tuple[str, str]) -> Path:
         return self.folder / f"{point}-{disk[0]}.raw"
@@ -183,7 +195,7 @@ class StoreMachine(RuleBasedStateMachine):
         for point in self.kept:
             for disk in DISKS:
                 layer = self.store.disk(*disk).layer(point.id)
-                assert same_content(layer, self.copy(point.id, disk)), (point.id, disk)
+                assert reads_as(layer, self.copy(point.id, disk)), (point.id, disk)
                 assert is_clean(layer), (point.id, disk)
 
 
