@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import typer
 from rich.console import Console
@@ -19,6 +20,7 @@ SECTIONS: dict[str, Callable[[], Report]] = {
     "impact": impact.run,
     "resync": resync.run,
     "store": store.run,
+    **{f"store-{part}": partial(store.run_part, part) for part in store.PARTS},
 }
 
 

@@ -41,10 +41,14 @@ class Figure:
 
 @dataclass
 class Report:
-    """All figures of one section."""
+    """All figures of one section; if it ``adds``, some, and the file keeps the others.
+
+    Figures of a ratio are of one run always, whatever part of the section that was.
+    """
 
     section: str
     figures: dict[str, Figure] = field(default_factory=dict)
+    adds: bool = False
 
     def as_json(self) -> dict[str, Any]:
         figures = {name: figure.as_json() for name, figure in self.figures.items()}
@@ -53,7 +57,10 @@ class Report:
     def write(self) -> Path:
         OUT.mkdir(parents=True, exist_ok=True)
         path = OUT / f"{self.section}.json"
-        path.write_text(json.dumps(self.as_json(), indent=2) + "\n")
+        report = self.as_json()
+        if self.adds and path.exists():
+            report["figures"] = json.loads(path.read_text())["figures"] | report["figures"]
+        path.write_text(json.dumps(report, indent=2) + "\n")
         return path
 
     def show(self, console: Console) -> None:

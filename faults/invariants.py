@@ -11,6 +11,7 @@ I5  that run is incremental on every disk whose bitmap is still true
 
 from __future__ import annotations
 
+import glob
 import os
 import subprocess
 from collections.abc import Iterable, Set
@@ -104,7 +105,9 @@ def _on_vm(machine: Machine, head: str) -> Iterable[str]:
 
 def _secrets(site: Site) -> list[Path]:
     places = (site.temporary, site.receiver.store)
-    keys = [*(path for place in places for path in place.rglob("*.psk")), *Path("/run").glob("*/*.psk")]
+    # directories of the site next to this one come and go in /run, which pathlib does not take lightly
+    shared = map(Path, glob.glob("/run/*/*.psk"))
+    keys = [*(path for place in places for path in place.rglob("*.psk")), *shared]
     return [path for path in keys if any(session in _text(path) for session in site.sessions)]
 
 

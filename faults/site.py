@@ -29,7 +29,7 @@ JOIN_TIMEOUT_S = 3.0
 CALM = {"join_timeout_s": 30.0, "stop_budget_s": 10.0}
 # A receiver that hangs is ended by its service manager, or by a person, after a while.
 HANG_S, START_S = 4.0, 10.0
-LOOK_S, STUCK_S = 0.12, 60.0
+LOOK_S, STUCK_S, DYING_S = 0.12, 60.0, 1.0
 LOOPBACK = "127.0.0.1"
 ENDED = ("committed", "aborted")
 VARIABLE = "LIVEBACKUP_FAULTPOINT"
@@ -249,6 +249,11 @@ def _patience(site: Site, run: Run) -> Iterator[Any]:
     def call(method: str, path: str, body: dict[str, Any] | None) -> Any:
         try:
             return site.receiver.call(method, path, body, timeout=HANG_S)
+        except ConnectionError:
+            # whoever is killed closes its connections a moment before it has ended
+            site.receiver.wait_dead(DYING_S)
+            site._nurse(run)
+            return None
         except (OSError, ValueError):
             site._nurse(run)
             return None

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -76,6 +77,12 @@ class ReceiverProcess:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+
+    def wait_dead(self, seconds: float) -> None:
+        """Wait until it has ended, or for so long."""
+        if self.process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(seconds)
 
     def __exit__(self, *exception: object) -> None:
         if self.process is not None:
