@@ -10,7 +10,9 @@ from bench import store_drop, store_read, store_year
 from bench.report import Figure, Report
 
 PARTS: dict[str, Callable[[], dict[str, Figure]]] = {
-    "drop": store_drop.run,
+    "xfs": store_drop.on_xfs,
+    "drop": store_drop.dropped_on_ext4,
+    "merge": store_drop.merged_on_ext4,
     "read": store_read.run,
     "year": store_year.run,
 }

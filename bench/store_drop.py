@@ -50,24 +50,29 @@ class Site:
         return [directory.layer(point) for point in self.points]
 
 
-def run() -> dict[str, Figure]:
-    """The figures of dropping and merging."""
-    figures: dict[str, Figure] = {}
+def on_xfs() -> dict[str, Figure]:
+    """Where extents are shared, dropping is merging."""
     with file_system("xfs", "40G") as folder:
-        site = make(folder, dropped=4 * GIB, upper=1 * GIB)
-        runs = in_turn(site, AS_IT_COMES)
-        figures |= compare("drop_vs_rebase_xfs", runs, lambda run: run[1], "x, >= 40")
-        figures |= compare("merge_vs_best_xfs", runs, lambda run: min(run[1:]), "x, >= 4")
+        runs = in_turn(make(folder, dropped=4 * GIB, upper=1 * GIB), AS_IT_COMES)
+    return compare("drop_vs_rebase_xfs", runs, lambda run: run[1], "x, >= 40") | compare(
+        "merge_vs_best_xfs", runs, lambda run: min(run[1:]), "x, >= 4"
+    )
+
+
+def dropped_on_ext4() -> dict[str, Figure]:
+    """Elsewhere, holes are made; the bytes of data that moves are counted."""
     with file_system("ext4", "30G") as folder:
         site = make(folder, dropped=1 * GIB, upper=GIB // 4)
         drops = [(*ours(site, AS_IT_COMES), rebase(site)) for dummy in range(ROUNDS)]
-        figures |= compare("drop_vs_rebase_ext4", drops, lambda run: run[2], "x, >= 10")
-        figures["drop_data_bytes"] = Figure("bytes", [run[1] for run in drops], "0")
+    moved = {"drop_data_bytes": Figure("bytes", [run[1] for run in drops], "0")}
+    return compare("drop_vs_rebase_ext4", drops, lambda run: run[2], "x, >= 10") | moved
+
+
+def merged_on_ext4() -> dict[str, Figure]:
+    """And what comes later, when a chain has become long."""
     with file_system("ext4", "60G") as folder:
-        site = make(folder, dropped=4 * GIB, upper=1 * GIB)
-        runs = in_turn(site, AT_ONCE)
-        figures |= compare("merge_vs_best_ext4", runs, lambda run: min(run[1:]), "x, >= 1.2")
-    return figures
+        runs = in_turn(make(folder, dropped=4 * GIB, upper=1 * GIB), AT_ONCE)
+    return compare("merge_vs_best_ext4", runs, lambda run: min(run[1:]), "x, >= 1.2")
 
 
 def in_turn(site: Site, max_depth: int) -> list[Run]:
