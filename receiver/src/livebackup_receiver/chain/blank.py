@@ -8,13 +8,13 @@ guessing of passwords slow; keys are not guessed, and hundreds of layers begin t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from livebackup_receiver.chain import layout
+from livebackup_receiver.chain.copying import Copier
 from livebackup_receiver.chain.image import ENTRY_BYTES
 from livebackup_receiver.chain.layout import PAGE, Piece
 from livebackup_receiver.chain.preamble import Span
@@ -38,9 +38,10 @@ def write_blank(path: Path, *, virtual_size: int, parent: str | None, area: byte
     place = l1_offset + _aligned(max(1, len(l1) * ENTRY_BYTES))
     plan = layout.Plan(virtual_size, CLUSTER_BITS, parent, luks=span)
     tail = layout.tail(plan, l1, references, l1_offset=l1_offset, place=place)
+    copier = Copier(share=False)
     with path.open("xb", buffering=0) as file:
         for piece in (Piece(0, layout.header(tail.plan)), *area_pieces(area, span.offset), *tail.pieces):
-            os.pwrite(file.fileno(), piece.content, piece.place)
+            copier.write(file.fileno(), piece.content, piece.place)
         file.truncate(tail.end)
 
 

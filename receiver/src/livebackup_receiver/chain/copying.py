@@ -76,8 +76,16 @@ class Copier:
             self._unwritten = None
 
     def write(self, target: int, content: bytes, place: int) -> None:
-        """Write bytes that come from no extent of their own."""
-        self.copied_bytes += os.pwrite(target, content, place)
+        """Write bytes that come from no extent of their own; all of them.
+
+        :raise OSError: they cannot be written
+        """
+        left = memoryview(content)
+        # On a full disk the kernel writes a part without an error, and a later write may find room again.
+        while left:
+            done = os.pwrite(target, left, place)
+            self.copied_bytes += done
+            left, place = left[done:], place + done
 
     def _shared(self, source: int, offset: int, target: int, place: int, length: int) -> bool:
         if offset % BLOCK or place % BLOCK or length % BLOCK:

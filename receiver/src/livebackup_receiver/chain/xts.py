@@ -8,7 +8,7 @@ as a disk, so the tweaks of all sectors are made together here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
@@ -28,7 +28,7 @@ Words = NDArray[np.uint64]
 class Xts:
     """A key of 32 or 64 bytes, for AES-128 or AES-256; the second half makes the tweaks."""
 
-    key: bytes
+    key: bytes = field(repr=False)
 
     def encrypt(self, plain: bytes | memoryview, sector: int) -> bytes:
         """Encrypt whole sectors, the first of which has this number."""

@@ -44,11 +44,11 @@ async def create_layers(daemon: StorageDaemon, layers: Mapping[str, NewLayer]) -
     :raise KeyMissing: a parent is encrypted, and its key was not given
     :raise OSError: a file cannot be written
     """
+    parents = await complete_in_thread(_parents, layers)
     if current().encrypts:
         await complete_in_thread(_make_encrypted, list(layers.values()))
     else:
         await _make_plain(daemon, list(layers.values()))
-    parents = await complete_in_thread(_parents, layers)
     opening = (
         daemon.execute("blockdev-add", _qcow2(node, layer, parents[node])) for node, layer in layers.items()
     )
