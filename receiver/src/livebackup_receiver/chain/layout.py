@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from livebackup_receiver.chain.image import COPIED, ENTRY_BYTES, Image, Numbers
 from livebackup_receiver.chain.preamble import COMPRESSION_TYPE, REFCOUNT_ORDER, Span
-from livebackup_receiver.store.qcow2 import LUKS, MAGIC, VERSION, Header
+from livebackup_receiver.store.qcow2 import ENCRYPTION, LUKS, MAGIC, SPAN, VERSION, Header
 
 HEADER_LENGTH = 112
 REFCOUNT_BYTES = 2
@@ -23,8 +23,7 @@ SECTOR = 512
 
 _HEADER = struct.Struct(">4sIQIIQIIQQIIQQQQII")
 _EXTENSION = struct.Struct(">II")
-_SPAN = struct.Struct(">QQ")
-_BACKING_FORMAT, _ENCRYPTION = 0xE2792ACA, 0x0537BE77
+_BACKING_FORMAT = 0xE2792ACA
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def header(plan: Plan) -> bytes:
     """The first bytes of an image, shorter than its first cluster."""
     extensions = b""
     if plan.luks:
-        extensions += _EXTENSION.pack(_ENCRYPTION, _SPAN.size) + _SPAN.pack(*plan.luks)
+        extensions += _EXTENSION.pack(ENCRYPTION, SPAN.size) + SPAN.pack(*plan.luks)
     if plan.backing:
         name = b"qcow2"
         extensions += _EXTENSION.pack(_BACKING_FORMAT, len(name)) + name.ljust(8, b"\0")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from livebackup_receiver.errors import LayerDamaged, LayerUnsupported
-from livebackup_receiver.store.qcow2 import LUKS, MAGIC, VERSION, Header, header_of
+from livebackup_receiver.store.qcow2 import ENCRYPTION, LUKS, MAGIC, SPAN, VERSION, Header, header_of
 
 LEAST_HEADER = 104
 REFCOUNT_ORDER = 4
@@ -34,8 +34,7 @@ EXTENDED_L2 = 1 << 4
 # QEMU's is 2 MiB long.
 MAX_LUKS_BYTES = 32 << 20
 _EXTENSION = struct.Struct(">II")
-_SPAN = struct.Struct(">QQ")
-_END, _BACKING_FORMAT, _BITMAPS, _ENCRYPTION = 0, 0xE2792ACA, 0x23852875, 0x0537BE77
+_END, _BACKING_FORMAT, _BITMAPS = 0, 0xE2792ACA, 0x23852875
 
 
 class Span(NamedTuple):
@@ -143,8 +142,8 @@ def _compression(path: Path, start: bytes, header: Header) -> int:
 def _luks(path: Path, file: FileIO, header: Header, extensions: Mapping[int, bytes]) -> Span | None:
     if not header.crypt_method:
         return None
-    found = extensions.get(_ENCRYPTION, b"")
-    span = Span(*_SPAN.unpack(found)) if len(found) == _SPAN.size else Span(0, 0)
+    found = extensions.get(ENCRYPTION, b"")
+    span = Span(*SPAN.unpack(found)) if len(found) == SPAN.size else Span(0, 0)
     aligned = not span.offset % (1 << header.cluster_bits)
     inside = span.offset + span.length <= os.fstat(file.fileno()).st_size
     if not span.offset or not span.length or not aligned or not inside or span.length > MAX_LUKS_BYTES:

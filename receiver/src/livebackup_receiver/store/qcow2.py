@@ -14,6 +14,9 @@ MAGIC = b"QFI\xfb"
 VERSION = 3
 # The number of LUKS as the way in which an image is encrypted.
 LUKS = 2
+# The header extension that says where the LUKS header lies: its kind, and its content, offset and length.
+ENCRYPTION = 0x0537BE77
+SPAN = struct.Struct(">QQ")
 
 _HEADER = struct.Struct(">4sIQIIQIIQQIIQQQQII")
 

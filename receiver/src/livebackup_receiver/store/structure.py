@@ -16,14 +16,13 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from livebackup_receiver.store.qcow2 import CLUSTER_BITS, CLUSTER_BYTES, Header, header_of
+from livebackup_receiver.store.qcow2 import CLUSTER_BITS, CLUSTER_BYTES, ENCRYPTION, SPAN, Header, header_of
 
 SMALL_BYTES = 16 << 20
 REFCOUNT_ORDER = 4
 LEAST_HEADER = 104
 EXTENSION = struct.Struct(">II")
-END, BACKING_FORMAT, FEATURE_NAMES, ENCRYPTION = 0, 0xE2792ACA, 0x6803F857, 0x0537BE77
-SPAN = struct.Struct(">QQ")
+END, BACKING_FORMAT, FEATURE_NAMES = 0, 0xE2792ACA, 0x6803F857
 COPIED, COMPRESSED, ZERO = 1 << 63, 1 << 62, 1
 OFFSET = 0x00FFFFFFFFFFFE00
 ENTRY, REFCOUNT = 8, 2
