@@ -168,7 +168,7 @@ def withdraw(
 
 @retention_app.command("drop")
 def drop(point: PointId, config_file: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Drop a point on all its disks, whatever the policies say. Pinned and locked points stay."""
+    """Drop a point on all its disks, whatever the rules say. What is pinned, locked or the minimum stays."""
     with open_retention(config.load(config_file)) as retention:
         retention.drop(point)
     cli_views.show(f"point {point} is dropped", {"dropped": [point]}, as_json)

@@ -71,6 +71,22 @@ async def test_a_dropped_point_is_gone_at_once(server: Served) -> None:
     assert refusal(again)[:2] == (404, "point-unknown")
 
 
+async def test_not_even_by_hand_there_are_fewer_points_than_a_minimum(server: Served) -> None:
+    made = hold(server.receiver.catalog, 3)
+    async with server.client(Role.MANAGE) as client:
+        await declare(client, keep_last=9, minimum=2)
+        allowed = await client.delete(f"/api/v1/points/{made[0].id}")
+        refused = [await client.delete(f"/api/v1/points/{each.id}") for each in made[1:]]
+        left = await point_ids(client)
+        await client.delete("/api/v1/policies/group:nightly")
+        without = await client.delete(f"/api/v1/points/{made[1].id}")
+    assert allowed.status_code == 204
+    assert {refusal(each)[:2] for each in refused} == {(409, "minimum-undercut")}
+    assert "one of the last 2 complete points that the policy for group nightly" in refusal(refused[0])[2]
+    assert left == [each.id for each in made[1:]]
+    assert without.status_code == 204
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [

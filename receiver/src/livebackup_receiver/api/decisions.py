@@ -58,7 +58,10 @@ async def lock_point(point_id: str, lock: Lock, receiver: ReceiverOf, token: May
 
 @router.delete("/{point_id}", status_code=status.HTTP_204_NO_CONTENT)
 async def drop_point(point_id: str, receiver: ReceiverOf, token: MayManage) -> None:
-    """Drop a point on all its disks; 409 if it is pinned or locked. Its space comes back by itself."""
+    """Drop a point on all its disks; its space comes back by itself.
+
+    409 if it is pinned or locked, or if a policy's minimum would not be met without it.
+    """
     await complete_in_thread(receiver.retention.drop, point_id)
     receiver.consolidator.wake()
     log.info("point %s: dropped by hand, with token %s", point_id, token.name)

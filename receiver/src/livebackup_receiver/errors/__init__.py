@@ -34,6 +34,7 @@ ReceiverError                      500  exit 1
 |  |- TokenExists
 |  |- LayerInUse
 |  |- PointKept
+|  |- MinimumUndercut
 |  |- LockShortened
 |  |- TargetExists
 |  `- TargetInUse
@@ -114,6 +115,7 @@ from livebackup_receiver.errors.conflicts import (
     GroupBusy,
     LayerInUse,
     LockShortened,
+    MinimumUndercut,
     PointKept,
     SessionCommitted,
     StepUnexpected,
@@ -189,6 +191,7 @@ __all__ = [
     "LayerUnsupported",
     "LockShortened",
     "ManifestInvalid",
+    "MinimumUndercut",
     "NameInvalid",
     "NoPortFree",
     "NoResync",

@@ -112,6 +112,21 @@ class PointKept(Conflict):
 
 
 @dataclass(eq=False)
+class MinimumUndercut(Conflict):
+    """A drop after which there would be fewer complete points than a policy demands."""
+
+    point: str
+    scope: str
+    minimum: int
+    code = "minimum-undercut"
+    cause_template = (
+        "point {e.point} cannot be dropped: it is one of the last {e.minimum} complete points "
+        "that the policy for {e.scope} demands"
+    )
+    remedy_template = "make another backup first, or lower the minimum of that policy, or withdraw it"
+
+
+@dataclass(eq=False)
 class LockShortened(Conflict):
     """A lock can be made longer only."""
 

@@ -11,12 +11,14 @@ from datetime import datetime, timedelta
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.facts import load_facts, load_history
 from livebackup_receiver.catalog.groups import require_group
+from livebackup_receiver.catalog.points import load_point
 from livebackup_receiver.catalog.policies import groups_in, load_policies
 from livebackup_receiver.decisions import TURN, drop_points
-from livebackup_receiver.errors import RetentionInvalid
+from livebackup_receiver.errors import MinimumUndercut, RetentionInvalid
 from livebackup_receiver.model import rfc3339
 from livebackup_receiver.retention.declared import ProposedPolicy, in_force, propose
 from livebackup_receiver.retention.facts import PointFacts
+from livebackup_receiver.retention.minimum import undercut
 from livebackup_receiver.retention.outlook import ForecastAsked, RetentionForecast, outlook
 from livebackup_receiver.retention.plan import (
     RetentionApplied,
@@ -76,6 +78,22 @@ def apply_retention(catalog: Catalog, store: Store, group: str, *, now: datetime
     for point in going:
         log.info("point %s of group %s, cut at %s: dropped, no rule keeps it", *_told(point))
     return RetentionApplied(group=group, dropped=[point.id for point in going], kept=len(points) - len(going))
+
+
+def drop_point(catalog: Catalog, store: Store, point: str, *, now: datetime) -> None:
+    """Drop one point by hand, whatever the rules say but for the minimum.
+
+    :raise PointUnknown: it does not exist
+    :raise PointKept: it is pinned or locked
+    :raise MinimumUndercut: a policy demands it as one of the last complete ones
+    """
+    with TURN:
+        with catalog.read() as db:
+            points = load_facts(db, load_point(db, point).group)
+            policies = in_force(load_policies(db))
+        if hurt := undercut(point, points, policies, now):
+            raise MinimumUndercut(point, hurt.scope.label, hurt.policy.minimum)
+        drop_points(catalog, store, [point], now=now)
 
 
 def foresee_retention(

@@ -61,7 +61,7 @@ class LocalRetention:
         return act.foresee_retention(self.catalog, group, asked, now=now(), breathe=breathe)
 
     def drop(self, point: str) -> None:
-        decisions.drop_points(self.catalog, self.store, [point], now=now())
+        act.drop_point(self.catalog, self.store, point, now=now())
 
     def pin(self, point: str, reason: str, until: datetime | None) -> Point:
         """:raise DatePassed: it would have ended already"""
