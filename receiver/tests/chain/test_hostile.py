@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from livebackup_receiver.chain import flat
 from livebackup_receiver.chain.copying import Copier
-from livebackup_receiver.chain.image import open_image
+from livebackup_receiver.chain.image import COMPRESSED, open_image
 from livebackup_receiver.chain.merge import Parent, merge, open_layers
 from livebackup_receiver.chain.preamble import backing_name
 from livebackup_receiver.chain.punch import punch
@@ -142,6 +143,46 @@ def test_two_tables_in_one_place_do_not_multiply_the_work(tmp_path: Path) -> Non
     patch(path, l1_offset, struct.pack(">Q", table) * 32768)
     with pytest.raises(LayerDamaged, match="share an L2 table"), open_image(path):
         pass
+
+
+@pytest.mark.parametrize("tail", [b"", b"garbage up to the end of the sector"])
+def test_a_cluster_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path: Path, tail: bytes) -> None:
+    """A few kilobytes of zstd can say "four gigabytes of zeros"."""
+    packed = compressed_layer(tmp_path, _zeros(3 << 30) + tail)
+    with little_memory(), open_image(packed) as image:
+        (bomb,) = flat.extents([image])
+        with pytest.raises(LayerDamaged, match=r"layer\.qcow2.*another length"):
+            bomb.read_into(memoryview(bytearray(bomb.length)), 0)
+
+
+def test_a_packed_cluster_may_be_followed_by_anything(tmp_path: Path) -> None:
+    content = random.Random(1).randbytes(3000).ljust(1 << 16, b"\1")
+    packed = compressed_layer(tmp_path, zstandard.ZstdCompressor().compress(content) + b"garbage")
+    with open_image(packed) as image:
+        (extent,) = flat.extents([image])
+        read = memoryview(bytearray(extent.length))
+        extent.read_into(read, 0)
+    assert read == content
+
+
+def compressed_layer(directory: Path, packed: bytes) -> Path:
+    """A layer with one cluster, whose compressed content is this."""
+    path = directory / "layer.qcow2"
+    qemu("qemu-img", "create", "-q", "-f", "qcow2", "-o", "compression_type=zstd", path, "4M")
+    qemu("qemu-io", "-c", "write -c -P 1 0 64k", path)
+    end = path.stat().st_size
+    with open_image(path) as image:
+        table = int(image.l1[0])
+    sectors = -(-len(packed) // 512) - 1
+    patch(path, end, packed.ljust((sectors + 1) * 512, b"\0"))
+    patch(path, table, struct.pack(">Q", int(COMPRESSED) | sectors << 54 | end))
+    return path
+
+
+def _zeros(length: int) -> bytes:
+    compressor = zstandard.ZstdCompressor().compressobj()
+    step = bytes(1 << 24)
+    return b"".join(compressor.compress(step) for dummy in range(length // len(step))) + compressor.flush()
 
 
 def test_random_damage_is_refused_or_harmless(tmp_path: Path) -> None:

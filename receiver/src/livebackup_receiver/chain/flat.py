@@ -103,7 +103,8 @@ class PackedCluster:
             if self.image.compression == ZLIB:
                 content = zlib.decompressobj(ZLIB_WINDOW).decompress(packed, size)
             else:
-                content = zstandard.ZstdDecompressor().decompressobj().decompress(packed)
+                # No more than that: a few kilobytes can say "four gigabytes of zeros".
+                content = zstandard.ZstdDecompressor().stream_reader(packed).read(size + 1)
         except (zlib.error, zstandard.ZstdError) as error:
             raise LayerDamaged(
                 str(self.image.path), f"a compressed cluster cannot be unpacked: {error}"
