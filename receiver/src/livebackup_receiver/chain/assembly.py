@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from livebackup_receiver.chain import layout
 from livebackup_receiver.chain.copying import BLOCK, Copier
-from livebackup_receiver.chain.flat import Extent, recode
+from livebackup_receiver.chain.extents import Extent, recode
 from livebackup_receiver.chain.fold import Entries, Folded
 from livebackup_receiver.chain.image import (
     COMPRESSED,

@@ -34,8 +34,8 @@ def write_blank(path: Path, *, virtual_size: int, parent: str | None, area: byte
     references = layout.References(CLUSTER_BITS)
     references.add_span(*span)
     l1 = np.zeros(-(-virtual_size // (CLUSTER_BYTES * L2_ENTRIES)), np.uint64)
-    l1_offset = _aligned(span.offset + span.length)
-    place = l1_offset + _aligned(max(1, len(l1) * ENTRY_BYTES))
+    l1_offset = layout.aligned(sum(span), CLUSTER_BYTES)
+    place = l1_offset + layout.aligned(max(1, len(l1) * ENTRY_BYTES), CLUSTER_BYTES)
     plan = layout.Plan(virtual_size, CLUSTER_BITS, parent, luks=span)
     tail = layout.tail(plan, l1, references, l1_offset=l1_offset, place=place)
     copier = Copier(share=False)
@@ -51,7 +51,3 @@ def area_pieces(area: bytes, place: int) -> Iterator[Piece]:
         page = area[at : at + PAGE]
         if any(page):
             yield Piece(place + at, page)
-
-
-def _aligned(length: int) -> int:
-    return -(-length // CLUSTER_BYTES) * CLUSTER_BYTES

@@ -12,9 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from livebackup_receiver.chain.image import COPIED, ENTRY_BYTES, Image, Numbers
+from livebackup_receiver.chain.image import COPIED, ENTRY_BYTES, Numbers
 from livebackup_receiver.chain.preamble import COMPRESSION_TYPE, REFCOUNT_ORDER, Span
-from livebackup_receiver.store.qcow2 import ENCRYPTION, LUKS, MAGIC, SPAN, VERSION, Header
+from livebackup_receiver.store.qcow2 import (
+    BACKING_FORMAT,
+    ENCRYPTION,
+    END,
+    EXTENSION,
+    LUKS,
+    MAGIC,
+    SPAN,
+    VERSION,
+    Header,
+)
 
 HEADER_LENGTH = 112
 REFCOUNT_BYTES = 2
@@ -22,8 +32,6 @@ PAGE = 4096
 SECTOR = 512
 
 _HEADER = struct.Struct(">4sIQIIQIIQQIIQQQQII")
-_EXTENSION = struct.Struct(">II")
-_BACKING_FORMAT = 0xE2792ACA
 
 
 @dataclass(frozen=True)
@@ -57,11 +65,11 @@ def header(plan: Plan) -> bytes:
     """The first bytes of an image, shorter than its first cluster."""
     extensions = b""
     if plan.luks:
-        extensions += _EXTENSION.pack(ENCRYPTION, SPAN.size) + SPAN.pack(*plan.luks)
+        extensions += EXTENSION.pack(ENCRYPTION, SPAN.size) + SPAN.pack(*plan.luks)
     if plan.backing:
         name = b"qcow2"
-        extensions += _EXTENSION.pack(_BACKING_FORMAT, len(name)) + name.ljust(8, b"\0")
-    extensions += _EXTENSION.pack(0, 0)
+        extensions += EXTENSION.pack(BACKING_FORMAT, len(name)) + name.ljust(8, b"\0")
+    extensions += EXTENSION.pack(END, 0)
     backing = (plan.backing or "").encode()
     at = HEADER_LENGTH + len(extensions) if backing else 0
     fields = _HEADER.pack(
@@ -193,6 +201,6 @@ def refcount_clusters(used: int, cluster_bytes: int) -> tuple[int, int]:
         blocks, tables = need, need_tables
 
 
-def aligned(size: int, image: Image) -> int:
-    """The next place of a whole cluster."""
-    return -(-size // image.cluster_bytes) * image.cluster_bytes
+def aligned(length: int, step: int) -> int:
+    """A length in whole steps."""
+    return -(-length // step) * step

@@ -87,7 +87,7 @@ def append(paths: Sequence[Path], *, parent: Parent | None, copier: Copier) -> N
         lowest = layers[0]
         require_appendable(layers, parent)
         name = parent.name if parent else None
-        place = layout.aligned(lowest.size, lowest)
+        place = layout.aligned(lowest.size, lowest.cluster_bytes)
         own = lowest.luks, cipher_of(lowest)
         assembly = Assembly(layers, lowest.file, copier, name, place, 0, *own)
         for folded in folds(layers):
@@ -168,7 +168,7 @@ def _write_new(
     with target.open("x+b", buffering=0) as file:
         name, step = parent.name if parent else None, layers[-1].cluster_bytes
         span = _copy_luks(donor, file, step, copier) if donor else None
-        place = layout.aligned(sum(span), layers[-1]) if span else step
+        place = layout.aligned(sum(span), step) if span else step
         cipher = cipher_of(donor) if donor else None
         assembly = Assembly(layers, file, copier, name, place, None, span, cipher)
         for folded in folds(layers):

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import FileIO
@@ -13,7 +12,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from livebackup_receiver.errors import LayerDamaged, LayerUnsupported
-from livebackup_receiver.store.qcow2 import ENCRYPTION, LUKS, MAGIC, SPAN, VERSION, Header, header_of
+from livebackup_receiver.store.qcow2 import (
+    BACKING_FORMAT,
+    BITMAPS,
+    ENCRYPTION,
+    LUKS,
+    MAGIC,
+    SPAN,
+    VERSION,
+    Header,
+    extensions_of,
+    header_of,
+)
 
 LEAST_HEADER = 104
 REFCOUNT_ORDER = 4
@@ -33,8 +43,6 @@ EXTENDED_L2 = 1 << 4
 
 # QEMU's is 2 MiB long.
 MAX_LUKS_BYTES = 32 << 20
-_EXTENSION = struct.Struct(">II")
-_END, _BACKING_FORMAT, _BITMAPS = 0, 0xE2792ACA, 0x23852875
 
 
 class Span(NamedTuple):
@@ -68,13 +76,13 @@ def preamble_of(path: Path, file: FileIO) -> Preamble:
     backing = _backing(path, start, header)
     _require_understood(path, header)
     extensions = _extensions(path, start[: 1 << header.cluster_bits], header)
-    name_format = extensions.get(_BACKING_FORMAT)
+    name_format = extensions.get(BACKING_FORMAT)
     return Preamble(
         header=header,
         backing=backing,
         backing_format=name_format.decode("ascii", "replace") if name_format else None,
         compression=_compression(path, start, header),
-        has_bitmaps=_BITMAPS in extensions,
+        has_bitmaps=BITMAPS in extensions,
         luks=_luks(path, file, header, extensions),
     )
 
@@ -166,15 +174,7 @@ def _backing(path: Path, start: bytes, header: Header) -> str | None:
 
 
 def _extensions(path: Path, area: bytes, header: Header) -> dict[int, bytes]:
-    found: dict[int, bytes] = {}
-    offset = header.header_length
-    while offset + _EXTENSION.size <= min(len(area), header.backing_file_offset or len(area)):
-        kind, length = _EXTENSION.unpack_from(area, offset)
-        if kind == _END:
-            break
-        offset += _EXTENSION.size
-        if offset + length > len(area):
-            raise LayerDamaged(str(path), "a header extension is cut off")
-        found[kind] = area[offset : offset + length]
-        offset += -(-length // 8) * 8
-    return found
+    try:
+        return extensions_of(area, header)
+    except ValueError as error:
+        raise LayerDamaged(str(path), str(error)) from None

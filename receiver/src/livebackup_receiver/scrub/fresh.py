@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from livebackup_receiver.chain.flat import AnyExtent, Extent, PackedCluster
+from livebackup_receiver.chain.extents import AnyExtent, Extent, PackedCluster
 from livebackup_receiver.errors import LayerDamaged
 from livebackup_receiver.store.qcow2 import CLUSTER_BYTES
 from livebackup_receiver.store.ranges import Range

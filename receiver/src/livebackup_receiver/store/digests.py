@@ -36,7 +36,7 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from livebackup_receiver.chain.flat import Extent
+from livebackup_receiver.chain.extents import Extent
 from livebackup_receiver.chain.fold import Entries, folds
 from livebackup_receiver.chain.image import OFFSET, Image, open_image
 from livebackup_receiver.chain.keyring import cipher_of

@@ -14,7 +14,10 @@ MAGIC = b"QFI\xfb"
 VERSION = 3
 # The number of LUKS as the way in which an image is encrypted.
 LUKS = 2
-# The header extension that says where the LUKS header lies: its kind, and its content, offset and length.
+# Header extensions begin with their kind and the length of their content.
+EXTENSION = struct.Struct(">II")
+END, BACKING_FORMAT, FEATURE_NAMES, BITMAPS = 0, 0xE2792ACA, 0x6803F857, 0x23852875
+# The one that says where the LUKS header lies; its content is offset and length.
 ENCRYPTION = 0x0537BE77
 SPAN = struct.Struct(">QQ")
 
@@ -62,3 +65,24 @@ class Header(NamedTuple):
 def header_of(content: bytes) -> Header:
     """The header with which an image begins; what is missing counts as 0."""
     return Header(*_HEADER.unpack(content[: _HEADER.size].ljust(_HEADER.size, b"\0")))
+
+
+def extensions_of(content: bytes, header: Header) -> dict[int, bytes]:
+    """The content of each header extension, by its kind.
+
+    :param content: the first cluster
+    :raise ValueError: one is cut off
+    """
+    area = content[: header.backing_file_offset or len(content)]
+    found: dict[int, bytes] = {}
+    offset = header.header_length
+    while offset + EXTENSION.size <= len(area):
+        kind, length = EXTENSION.unpack_from(area, offset)
+        if kind == END:
+            break
+        offset += EXTENSION.size
+        if offset + length > len(area):
+            raise ValueError("a header extension is cut off")
+        found[kind] = area[offset : offset + length]
+        offset += (length + 7) // 8 * 8
+    return found

@@ -9,20 +9,27 @@ is certainly whole and of the plain kind that receivers make is called sound her
 
 from __future__ import annotations
 
-import struct
 import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from livebackup_receiver.store.qcow2 import CLUSTER_BITS, CLUSTER_BYTES, ENCRYPTION, SPAN, Header, header_of
+from livebackup_receiver.store.qcow2 import (
+    BACKING_FORMAT,
+    CLUSTER_BITS,
+    CLUSTER_BYTES,
+    ENCRYPTION,
+    FEATURE_NAMES,
+    SPAN,
+    Header,
+    extensions_of,
+    header_of,
+)
 
 SMALL_BYTES = 16 << 20
 REFCOUNT_ORDER = 4
 LEAST_HEADER = 104
-EXTENSION = struct.Struct(">II")
-END, BACKING_FORMAT, FEATURE_NAMES = 0, 0xE2792ACA, 0x6803F857
 COPIED, COMPRESSED, ZERO = 1 << 63, 1 << 62, 1
 OFFSET = 0x00FFFFFFFFFFFE00
 ENTRY, REFCOUNT = 8, 2
@@ -70,18 +77,10 @@ def _require_parent(content: bytes, header: Header, path: Path) -> None:
 
 
 def _extensions(content: bytes, header: Header) -> dict[int, bytes]:
-    area, offset = content[: header.backing_file_offset or CLUSTER_BYTES], header.header_length
-    found: dict[int, bytes] = {}
-    while offset + EXTENSION.size <= len(area):
-        kind, length = EXTENSION.unpack_from(area, offset)
-        if kind == END:
-            return found
-        offset += EXTENSION.size
-        if kind not in (BACKING_FORMAT, FEATURE_NAMES, ENCRYPTION) or offset + length > len(area):
-            break
-        found[kind] = area[offset : offset + length]
-        offset += (length + 7) // 8 * 8
-    raise NotPlain
+    found = extensions_of(content[:CLUSTER_BYTES], header)
+    if not found.keys() <= {BACKING_FORMAT, FEATURE_NAMES, ENCRYPTION}:
+        raise NotPlain
+    return found
 
 
 def _references(content: bytes, header: Header) -> Counter[int]:

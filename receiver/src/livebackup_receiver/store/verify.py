@@ -13,7 +13,7 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from livebackup_receiver.chain.flat import AnyExtent
+from livebackup_receiver.chain.extents import AnyExtent
 from livebackup_receiver.store.digests import DIGEST_BYTES, ZERO, Digests, Table, compose
 from livebackup_receiver.store.qcow2 import CLUSTER_BYTES
 
