@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import file_systems
 import pytest
 from sample_store import SampleStore
 from serving import Served, serving
@@ -22,6 +24,20 @@ from livebackup_receiver.state import Receiver
 def tls(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
     """A certificate for 127.0.0.1 that signs itself."""
     return make_tls_files(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="session")
+def sharing_file_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An XFS, on which merging moves no data."""
+    with file_systems.sharing_file_system(tmp_path_factory.mktemp("sharing")) as mount:
+        yield mount
+
+
+@pytest.fixture
+def sharing_path(sharing_file_system: Path) -> Iterator[Path]:
+    """A new directory on a file system whose files can share extents."""
+    with tempfile.TemporaryDirectory(dir=sharing_file_system) as path:
+        yield Path(path)
 
 
 @pytest.fixture

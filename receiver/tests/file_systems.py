@@ -4,10 +4,29 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# mkfs.xfs makes none that is smaller than 300 MiB.
+XFS_BYTES = 320 << 20
+
+
+@contextmanager
+def sharing_file_system(folder: Path) -> Iterator[Path]:
+    """A new XFS, whose files can share extents, until the block ends; the directory where it is mounted."""
+    image, mount = folder / "xfs.image", folder / "xfs"
+    mount.mkdir()
+    image.touch()
+    os.truncate(image, XFS_BYTES)
+    subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(mount)], check=True)
+    try:
+        yield mount
+    finally:
+        subprocess.run(["umount", "--lazy", str(mount)], check=True)
 
 
 @contextmanager

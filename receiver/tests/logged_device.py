@@ -23,6 +23,12 @@ SUPER = struct.Struct("<QQQI")
 ENTRY = struct.Struct("<QQQQ")
 FLUSH, FUA, DISCARD = 1, 2, 4
 LOG_BYTES = 2 << 30
+# How large each kind of file system is, and how it is made.
+MAKERS = {
+    "ext4": (128 << 20, ["mkfs.ext4", "-q", "-E", "nodiscard"]),
+    # as small as mkfs.xfs makes one
+    "xfs": (320 << 20, ["mkfs.xfs", "-q", "-K", "-m", "reflink=1"]),
+}
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,9 @@ class LoggedDevice:
 
 
 @contextmanager
-def logged_device(folder: Path, size: int) -> Iterator[LoggedDevice]:
-    """A new ext4 file system on a logged device, mounted until the block ends."""
+def logged_device(folder: Path, kind: str) -> Iterator[LoggedDevice]:
+    """A new file system on a logged device, mounted until the block ends; ``kind`` is one of ``MAKERS``."""
+    size, make = MAKERS[kind]
     base, log, export, mount = (folder / name for name in ("base", "log", "export", "mount"))
     for path, length in ((base, size), (log, LOG_BYTES), (export, 0)):
         path.touch()
@@ -87,7 +94,7 @@ def logged_device(folder: Path, size: int) -> Iterator[LoggedDevice]:
     with ExitStack() as stack:
         stack.enter_context(_storage_daemon(base, log, export, size))
         loop = stack.enter_context(_loop(export))
-        subprocess.run(["mkfs.ext4", "-q", "-E", "nodiscard", loop], check=True)
+        subprocess.run([*make, loop], check=True)
         stack.enter_context(mounted(Path(loop), mount))
         yield LoggedDevice(folder, size, mount)
 

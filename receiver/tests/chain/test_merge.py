@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,28 @@ def test_kept_points_stay_what_they_were(tmp_path: Path, method: str, seed: int)
     for number in kept:
         assert same_content(chain.layers[number], chain.copies[number]), number
         assert is_clean(chain.layers[number]), number
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_file_that_shares_extents_is_added_to_and_outlives_the_others(
+    sharing_path: Path, seed: int
+) -> None:
+    chain = make_chain(sharing_path, seed)
+    if chain is None:
+        return
+    first, *above = chain.layers
+    try:
+        merge([first, above[0]], sharing_path / "merged", parent=None, copier=Copier(share=True))
+    except LayerUnsupported:
+        return
+    (sharing_path / "merged").rename(above[0])
+    with suppress(LayerUnsupported):
+        append(above[:2], parent=None, copier=Copier(share=True))
+        above[0].rename(above[1])
+    first.write_bytes(b"?" * first.stat().st_size)
+    for layer, copy in zip(above[1:], chain.copies[2:], strict=True):
+        assert same_content(layer, copy)
+        assert is_clean(layer)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -208,3 +231,18 @@ def test_sharing_and_copying_count_what_they_move(tmp_path: Path) -> None:
     merge(chain.layers, tmp_path / "merged", parent=None, copier=copier)
     assert copier.shared_bytes == 0
     assert copier.copied_bytes >= (tmp_path / "merged").stat().st_blocks * 512 // 2
+
+
+def test_where_extents_are_shared_no_data_move(sharing_path: Path) -> None:
+    layers = [
+        layer(sharing_path, 0, "64M", "write -P 1 0 32M"),
+        layer(sharing_path, 1, "64M", "write -P 2 16M 32M"),
+    ]
+    os.sync()
+    before, copier = os.statvfs(sharing_path).f_bfree, Copier(share=True)
+    merge(layers, sharing_path / "merged", parent=None, copier=copier)
+    os.sync()
+    taken = (before - os.statvfs(sharing_path).f_bfree) * os.statvfs(sharing_path).f_frsize
+    assert copier.shared_bytes == 48 << 20
+    assert copier.copied_bytes < 1 << 20
+    assert taken < 2 << 20

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from logged_device import LoggedDevice, logged_device, mounted
+from logged_device import MAKERS, LoggedDevice, logged_device, mounted
 from random_chains import is_clean, same_content
 from sample_records import new_id
 from sqlalchemy.exc import SQLAlchemyError
@@ -41,8 +41,7 @@ from livebackup_receiver.store import durable
 from livebackup_receiver.store.manifest import point_of
 from livebackup_receiver.store.paths import Store
 
-CUTS = int(os.environ.get("LIVEBACKUP_POWERCUTS", "30"))
-DEVICE_BYTES = 128 << 20
+CUTS = int(os.environ.get("LIVEBACKUP_POWERCUTS", "20"))
 DISK_BYTES = 4 << 20
 KIB = 1024
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -168,7 +167,7 @@ async def live(keeper: Keeper) -> None:
         keeper.consolidate(catalog, Abilities(shares=False, punches=True), 3)
         await keeper.commit(catalog, 6)
         keeper.drop(catalog, 0)
-        # merges into new files; without shared extents their data are copied
+        # merges into new files; where extents cannot be shared, data are copied
         keeper.consolidate(catalog, Abilities(shares=True, punches=True), 50)
         await keeper.commit(catalog, 7)
         for number in (2, 4):
@@ -204,12 +203,12 @@ def require_right(keeper: Keeper, store: Store, points: set[str]) -> None:
         assert is_clean(layer), point
 
 
-async def wrong_cuts(folder: Path, cuts: int) -> int:
+async def wrong_cuts(folder: Path, kind: str, cuts: int) -> int:
     """After how many power cuts something is lost, wrong, or cannot be opened."""
     copies, image, mount = folder / "copies", folder / "image", folder / "after"
     copies.mkdir()
     mount.mkdir()
-    with logged_device(folder, DEVICE_BYTES) as device:
+    with logged_device(folder, kind) as device:
         keeper = Keeper(device, copies)
         begin = len(device.entries())
         await live(keeper)
@@ -235,14 +234,18 @@ def is_right(keeper: Keeper, mount: Path, at: int) -> bool:
     return True
 
 
+@pytest.mark.parametrize("kind", MAKERS)
 @pytest.mark.timeout(120 + 3 * CUTS)
-async def test_no_power_cut_costs_or_changes_a_point(tmp_path: Path) -> None:
-    assert await wrong_cuts(tmp_path, CUTS) == 0
+async def test_no_power_cut_costs_or_changes_a_point(tmp_path: Path, kind: str) -> None:
+    assert await wrong_cuts(tmp_path, kind, CUTS) == 0
 
 
+@pytest.mark.parametrize("kind", MAKERS)
 @pytest.mark.timeout(180)
-async def test_a_missing_sync_would_be_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_sync_would_be_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     """A test of the test above: the same without any fsync of ours must lose something."""
     for name in ("fsync", "fdatasync"):
         monkeypatch.setattr(os, name, lambda descriptor: None)
-    assert await wrong_cuts(tmp_path, 20) > 0
+    assert await wrong_cuts(tmp_path, kind, 20) > 0

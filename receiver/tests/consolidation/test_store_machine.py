@@ -12,13 +12,21 @@ import shutil
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from encrypted_layers import RING, copy_of, is_clean, reads_as
 from forked import killed_at
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from sample_store import KIB, SampleStore, Write
 
 from livebackup_receiver import faultpoints
@@ -63,12 +71,17 @@ policies = st.builds(
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """A store of two VMs, in which layers may be encrypted, or may not, as they come."""
+    """A store of two VMs, in which layers may be encrypted, or may not, as they come.
+
+    :cvar place: where the store is made; None: where temporary files are
+    """
+
+    place: ClassVar[Path | None] = None
 
     @initialize()
     def open(self) -> None:
         keyring.use(RING)
-        self.folder = Path(tempfile.mkdtemp(prefix="store-machine-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="store-machine-", dir=self.place))
         (self.folder / "store").mkdir()
         self.url = f"sqlite:///{self.folder}/catalog.sqlite3"
         self.opened = open_catalog(self.url)
@@ -207,12 +220,24 @@ def _facts(point: Point) -> PointFacts:
     )  # fmt: skip
 
 
-TestStoreMachine = pytest.mark.timeout(300)(StoreMachine.TestCase)
-TestStoreMachine.settings = settings(
-    max_examples=25,
-    stateful_step_count=15,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    # A failure is told as it is found: making it smaller takes minutes.
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
-)
+def course(examples: int) -> settings:
+    """So many random courses of the machine."""
+    return settings(
+        max_examples=examples,
+        stateful_step_count=15,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        # A failure is told as it is found: making it smaller takes minutes.
+        phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    )
+
+
+@pytest.mark.timeout(300)
+def test_kept_points_never_change() -> None:
+    run_state_machine_as_test(StoreMachine, settings=course(25))
+
+
+@pytest.mark.timeout(300)
+def test_nor_where_files_share_extents(sharing_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StoreMachine, "place", sharing_path)
+    run_state_machine_as_test(StoreMachine, settings=course(12))
