@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from livebackup_receiver.chain.copying import at_once
-from livebackup_receiver.consolidation.worker import Consolidation, abilities_of
+from livebackup_receiver.consolidation.abilities import abilities_of
+from livebackup_receiver.consolidation.worker import Consolidation
 from livebackup_receiver.decisions import drop_points
 from livebackup_receiver.store.paths import Store
 

@@ -18,8 +18,9 @@ from pathlib import Path
 from livebackup_receiver import convert
 from livebackup_receiver.catalog.chains import layers_of_disks
 from livebackup_receiver.chain.copying import at_once
+from livebackup_receiver.consolidation.abilities import abilities_of
 from livebackup_receiver.consolidation.plan import depth_of
-from livebackup_receiver.consolidation.worker import Consolidation, abilities_of
+from livebackup_receiver.consolidation.worker import Consolidation
 from livebackup_receiver.convert import Format
 from livebackup_receiver.decisions import drop_points
 from livebackup_receiver.retention.policy import RetentionPolicy, Scope, ScopedPolicy

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from file_systems import small_file_system
 from sample_records import NOW, group, new_id, point, session
 from sample_store import SampleStore, Write
 from tls_files import make_tls_files
@@ -17,8 +18,10 @@ from livebackup_receiver.catalog.points import add_point
 from livebackup_receiver.checks.backups import freshness, is_stuck
 from livebackup_receiver.checks.installation import judge_certificate
 from livebackup_receiver.checks.result import Check, CheckState, Inspection, worst
+from livebackup_receiver.checks.store import judge_file_system
 from livebackup_receiver.checks.table import CHECKS, run_checks
 from livebackup_receiver.config import Config
+from livebackup_receiver.consolidation.plan import Abilities
 from livebackup_receiver.model import Group, Session, SessionState
 
 DISK = ("db", "vd-a")
@@ -54,11 +57,33 @@ async def test_the_check_of_the_store_leaves_nothing_in_it(config: Config, catal
 async def test_a_store_that_is_gone(config: Config, catalog: Catalog, tmp_path: Path) -> None:
     gone = config.model_copy(update={"store": tmp_path / "gone"})
     assert "cannot be written" in await failed("store", gone, catalog)
+    assert "is its file system mounted?" in await failed("file-system", gone, catalog)
 
 
 async def test_a_store_with_too_little_room(config: Config, catalog: Catalog) -> None:
     full = config.model_copy(update={"min_free_bytes": 1 << 60})
     assert "free space or make it larger" in await failed("room", full, catalog)
+
+
+async def test_what_the_file_system_can_is_said(config: Config, catalog: Catalog, sharing_path: Path) -> None:
+    shared = config.model_copy(update={"store": sharing_path})
+    check = (await run(shared, catalog))["file-system"]
+    assert check.state is CheckState.OK
+    assert f"files in {sharing_path} can share extents" in check.message
+
+
+async def test_a_file_system_that_makes_holes_only(config: Config, catalog: Catalog, tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    with small_file_system(tmp_path / "small", "1M"):
+        check = (await run(config.model_copy(update={"store": tmp_path / "small"}), catalog))["file-system"]
+    assert check.state is CheckState.OK
+    assert "can have holes, but not share extents" in check.message
+
+
+def test_a_file_system_that_can_do_neither_is_warned_of() -> None:
+    check = judge_file_system(Abilities(shares=False, punches=False), Path("/srv/store"), 50)
+    assert check.state is CheckState.WARNING
+    assert "only when a chain has more than 50 layers" in check.message
 
 
 async def test_a_program_that_is_not_installed(

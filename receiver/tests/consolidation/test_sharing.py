@@ -15,8 +15,9 @@ from sample_store import SampleStore, Write, read_image
 
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.chain.copying import at_once
+from livebackup_receiver.consolidation.abilities import abilities_of
 from livebackup_receiver.consolidation.plan import Abilities
-from livebackup_receiver.consolidation.worker import Consolidation, abilities_of
+from livebackup_receiver.consolidation.worker import Consolidation
 from livebackup_receiver.store.paths import Store
 
 MIB = 1 << 20

@@ -14,6 +14,8 @@ import humanize
 from livebackup_receiver.catalog import layers
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.checks.result import Check, CheckState, Inspection, failed, ok, warning
+from livebackup_receiver.consolidation.abilities import abilities_of, describe
+from livebackup_receiver.consolidation.plan import Abilities
 from livebackup_receiver.errors import ReceiverError
 from livebackup_receiver.rooms import outlooks
 from livebackup_receiver.scrub import health
@@ -69,6 +71,27 @@ def judge_room(outlook: Outlook, reserve: int) -> Check:
     if outlook.free_bytes < 2 * reserve or (outlook.days_left or DAYS_WARNED) < DAYS_WARNED:
         return warning("room", f"only {sizes}; plan for more space")
     return ok("room", sizes)
+
+
+async def check_file_systems(inspection: Inspection) -> list[Check]:
+    """One result for each volume: what its file system lets the receiver do with dropped points."""
+    volumes = [inspection.config.store, *inspection.config.volumes]
+    depth = inspection.config.max_chain_depth
+    return [await asyncio.to_thread(_look_at_file_system, each, depth) for each in volumes]
+
+
+def _look_at_file_system(volume: Path, max_depth: int) -> Check:
+    try:
+        return judge_file_system(abilities_of(volume), volume, max_depth)
+    except OSError as error:
+        message = f"nothing can be written in {volume} ({error.strerror}); is its file system mounted?"
+        return failed("file-system", message)
+
+
+def judge_file_system(abilities: Abilities, volume: Path, max_depth: int) -> Check:
+    """Whether room comes back by itself; pure."""
+    judged = ok if abilities.shares or abilities.punches else warning
+    return judged("file-system", describe(abilities, volume, max_depth=max_depth))
 
 
 async def check_layers(inspection: Inspection) -> list[Check]:

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 CHECKS: dict[str, CheckFunction] = {
     "store": store.check_root,
     "room": store.check_room,
+    "file-system": store.check_file_systems,
     "programs": installation.check_programs,
     "catalog": installation.check_catalog,
     "certificate": installation.check_certificate,

@@ -15,11 +15,11 @@ from pathlib import Path
 from livebackup_receiver.background import in_background
 from livebackup_receiver.catalog.chains import layers_of_disks
 from livebackup_receiver.catalog.engine import Catalog
-from livebackup_receiver.chain.copying import Copier, shares
+from livebackup_receiver.chain.copying import Copier
 from livebackup_receiver.chain.copying import Pace as AnyPace
-from livebackup_receiver.chain.holes import punches
 from livebackup_receiver.completion import complete_in_thread
 from livebackup_receiver.config import Config
+from livebackup_receiver.consolidation.abilities import abilities_of
 from livebackup_receiver.consolidation.act import Disk, carry_out
 from livebackup_receiver.consolidation.compress import Incompressible, compress_layer, is_compressible
 from livebackup_receiver.consolidation.fallback import merge_by_qemu
@@ -41,14 +41,6 @@ log = logging.getLogger(__name__)
 
 IDLE_S = 300.0
 POSTPONE_S = 5.0
-
-
-def abilities_of(root: Path) -> Abilities:
-    """What the file system of a store can do.
-
-    :raise OSError: nothing can be written there
-    """
-    return Abilities(shares=shares(root), punches=punches(root))
 
 
 @dataclass
