@@ -8,9 +8,11 @@ newest first and none that was cut after now.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice, takewhile
+from itertools import islice
 
 import humanize
 
@@ -18,55 +20,67 @@ from livebackup_receiver.retention.facts import PointFacts
 from livebackup_receiver.retention.periods import Calendar, Periods
 from livebackup_receiver.retention.policy import RetentionPolicy
 
-Reason = tuple[PointFacts, str]
+
+@dataclass(frozen=True)
+class Kept:
+    """Points that one rule keeps. A forecast asks for them thousands of times, and never for the words.
+
+    :param words: the rule as people read it, for the point in this place
+    """
+
+    points: Sequence[PointFacts]
+    words: Callable[[int], str]
 
 
-def reasons(
+def kept_by(
     policy: RetentionPolicy, points: Sequence[PointFacts], calendar: Calendar, now: datetime
-) -> Iterator[Reason]:
-    """Every point that the policy keeps, once for each rule that keeps it, with the rule in words.
+) -> Iterator[Kept]:
+    """What each rule of a policy keeps; a point may be kept by several.
 
     :param calendar: of the policy's time zone
     """
-    yield from _last(policy.keep_last or 0, points)
-    yield from _within(policy, points, now)
+    yield _last(policy.keep_last or 0, points)
+    yield _within(policy, points, now)
     for rule, count in policy.calendar_rules():
-        yield from _calendar(rule, count, points, calendar)
-    yield from _minimum(policy.minimum, points)
+        yield _calendar(rule, count, points, calendar)
+    yield _minimum(policy.minimum, points)
 
 
-def _last(count: int, points: Sequence[PointFacts]) -> Iterator[Reason]:
-    for rank, point in enumerate(points[:count], start=1):
-        yield point, f"last {count} ({humanize.ordinal(rank)})"
+def cut_since(points: Sequence[PointFacts], moment: datetime) -> int:
+    """How many of the points were cut at a moment or later."""
+    return bisect_left(points, True, key=lambda point: point.cut_at < moment)
 
 
-def _within(policy: RetentionPolicy, points: Sequence[PointFacts], now: datetime) -> Iterator[Reason]:
-    if policy.within is None:
-        return
-    since = policy.within.before(now, policy.zone)
-    for point in takewhile(lambda point: point.cut_at >= since, points):
-        yield point, f"within {policy.keep_within}"
+def _last(count: int, points: Sequence[PointFacts]) -> Kept:
+    return Kept(points[:count], lambda place: f"last {count} ({humanize.ordinal(place + 1)})")
 
 
-def _calendar(rule: str, count: int, points: Sequence[PointFacts], calendar: Calendar) -> Iterator[Reason]:
-    slots = _slots(rule, points, calendar)
-    for period in sorted(slots, reverse=True)[:count]:
-        yield slots[period], f"{rule} {calendar.label(rule, slots[period].cut_at)}"
+def _within(policy: RetentionPolicy, points: Sequence[PointFacts], now: datetime) -> Kept:
+    count = cut_since(points, policy.within.before(now, policy.zone)) if policy.within else 0
+    return Kept(points[:count], lambda dummy: f"within {policy.keep_within}")
 
 
-def _slots(rule: str, points: Sequence[PointFacts], calendar: Calendar) -> dict[int, PointFacts]:
-    """For each period that has points its newest complete one, or its newest if none is complete."""
+def _calendar(rule: str, count: int, points: Sequence[PointFacts], calendar: Calendar) -> Kept:
+    slots = _slots(rule, count, points, calendar)
+    chosen = [slots[period] for period in sorted(slots, reverse=True)]
+    return Kept(chosen, lambda place: f"{rule} {calendar.label(rule, chosen[place].cut_at)}")
+
+
+def _slots(rule: str, count: int, points: Sequence[PointFacts], calendar: Calendar) -> dict[int, PointFacts]:
+    """For each of the newest periods that have points its newest complete one, or its newest if none is."""
     field = Periods._fields.index(rule)
     slots: dict[int, PointFacts] = {}
     for point in points:
         period = calendar.periods(point.cut_at)[field]
         holder = slots.get(period)
+        if holder is None and len(slots) == count:
+            break
         if holder is None or (point.complete and not holder.complete):
             slots[period] = point
     return slots
 
 
-def _minimum(count: int, points: Sequence[PointFacts]) -> Iterator[Reason]:
+def _minimum(count: int, points: Sequence[PointFacts]) -> Kept:
     # the newest, whatever else is kept: were others counted, raising another number could cost these
-    for point in islice((point for point in points if point.complete), count):
-        yield point, f"minimum of {count}"
+    chosen = list(islice((point for point in points if point.complete), count))
+    return Kept(chosen, lambda dummy: f"minimum of {count}")

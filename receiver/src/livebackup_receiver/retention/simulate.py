@@ -9,6 +9,7 @@ are estimated is said in ``sizes``.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import takewhile
@@ -87,7 +88,8 @@ class Simulation:
     def back_up(self, at: datetime) -> None:
         """Make a backup at a moment."""
         point = PointFacts(f"planned {at.isoformat()}", self._group, at, complete=True, disks=self._disks)
-        self._kept = newest_first([point, *self._kept])
+        newer = bisect_left(self._kept, True, key=lambda each: (each.cut_at, each.id) < (at, point.id))
+        self._kept.insert(newer, point)
         for disk in self._disks:
             self._chains[disk].add_increment(point)
 
@@ -97,9 +99,10 @@ class Simulation:
         if self._peak is None or full.estimated_bytes > self._peak.estimated_bytes:
             self._peak = full
         kept = self._judge.kept(self._kept, now)
-        for point in [each for each in self._kept if each.id not in kept]:
-            self._drop(point, now)
-        self._kept = [each for each in self._kept if each.id in kept]
+        if len(kept) < len(self._kept):
+            for point in [each for each in self._kept if each.id not in kept]:
+                self._drop(point, now)
+            self._kept = [each for each in self._kept if each.id in kept]
         self._steps.append(self._step(now))
 
     def _drop(self, point: PointFacts, now: datetime) -> None:

@@ -12,16 +12,20 @@ they would drive out the backups made since the clock was set right.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from operator import attrgetter
 
 from livebackup_receiver.retention.facts import PointFacts, newest_first
 from livebackup_receiver.retention.periods import Calendar
 from livebackup_receiver.retention.policy import ScopedPolicy, ScopeKind, group_zone
-from livebackup_receiver.retention.rules import Reason, reasons
+from livebackup_receiver.retention.rules import Kept, cut_since, kept_by
 
 __all__ = ["Judge", "PointFacts", "Verdict", "judge"]
+
+ID = attrgetter("id")
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,9 @@ class Judge:
         _require_one_group(points)
         rules: defaultdict[str, list[str]] = defaultdict(list)
         ordered = newest_first(points)
-        for point, rule in self._reasons(ordered, now.astimezone(UTC)):
-            rules[point.id].append(rule)
+        for each in self._kept(ordered, now.astimezone(UTC)):
+            for place, point in enumerate(each.points):
+                rules[point.id].append(each.words(place))
         return [Verdict(point, point.id in rules, tuple(rules.get(point.id, ()))) for point in ordered]
 
     def kept(self, points: Sequence[PointFacts], now: datetime) -> set[str]:
@@ -64,28 +69,46 @@ class Judge:
 
         :param points: of one group, newest first
         """
-        return {point.id for point, dummy in self._reasons(points, now.astimezone(UTC))}
+        found: set[str] = set()
+        for each in self._kept(points, now.astimezone(UTC)):
+            found.update(map(ID, each.points))
+        return found
 
-    def _reasons(self, points: Sequence[PointFacts], now: datetime) -> Iterator[Reason]:
-        yield from ((point, "cut in the future") for point in points if point.cut_at > now)
+    def _kept(self, points: Sequence[PointFacts], now: datetime) -> Iterator[Kept]:
+        future = cut_since(points, now + timedelta.resolution)
+        past = points[future:]
+        yield Kept(points[:future], lambda dummy: "cut in the future")
         if points:
             yield from _held(points, Calendar(group_zone(points[0].group, self._policies)), now)
-        yield from _newest([point for point in points if point.cut_at <= now])
-        yield from self._by_policies(points, now)
-
-    def _by_policies(self, points: Sequence[PointFacts], now: datetime) -> Iterator[Reason]:
-        governed: set[str] = set()
+        yield from _newest(past)
         for each in self._policies:
-            covered = [point for point in points if each.scope.covers(point.group, point.disks)]
-            governed.update(point.id for point in covered)
-            yield from self._by_policy(each, [point for point in covered if point.cut_at <= now], now)
-        yield from ((point, "no policy") for point in points if point.id not in governed)
+            yield from self._by_policy(each, _covered(each, past), now)
+        yield Kept(self._ungoverned(points), lambda dummy: "no policy")
 
-    def _by_policy(self, each: ScopedPolicy, points: Sequence[PointFacts], now: datetime) -> Iterator[Reason]:
-        calendar = self._calendars[each.policy.time_zone]
+    def _by_policy(self, each: ScopedPolicy, points: Sequence[PointFacts], now: datetime) -> Iterator[Kept]:
         prefix = "" if each.scope.kind is ScopeKind.GROUP else f"{each.scope.label}: "
-        for point, rule in reasons(each.policy, points, calendar, now):
-            yield point, prefix + rule
+        for kept in kept_by(each.policy, points, self._calendars[each.policy.time_zone], now):
+            yield Kept(kept.points, partial(_after, prefix, kept.words))
+
+    def _ungoverned(self, points: Sequence[PointFacts]) -> Sequence[PointFacts]:
+        """Those that no policy is for."""
+        for each in self._policies:
+            points = [] if _covers_all(each, points) else [one for one in points if not _covers(each, one)]
+        return points
+
+
+def _covered(each: ScopedPolicy, points: Sequence[PointFacts]) -> Sequence[PointFacts]:
+    """Those of a group's points that a policy is for."""
+    return points if _covers_all(each, points) else [point for point in points if _covers(each, point)]
+
+
+def _covers(each: ScopedPolicy, point: PointFacts) -> bool:
+    return each.scope.covers(point.group, point.disks)
+
+
+def _covers_all(each: ScopedPolicy, points: Sequence[PointFacts]) -> bool:
+    """Whether a policy is for the group itself; then the points need not be looked at one by one."""
+    return each.scope.kind is ScopeKind.GROUP and bool(points) and _covers(each, points[0])
 
 
 def _require_one_group(points: Sequence[PointFacts]) -> None:
@@ -94,18 +117,26 @@ def _require_one_group(points: Sequence[PointFacts]) -> None:
         raise ValueError(f"the points of one group are judged together, not those of {', '.join(groups)}")
 
 
-def _held(points: Sequence[PointFacts], calendar: Calendar, now: datetime) -> Iterator[Reason]:
+def _held(points: Sequence[PointFacts], calendar: Calendar, now: datetime) -> Iterator[Kept]:
     """What people or locks hold."""
-    for point in points:
+    for point in (each for each in points if each.pin_reason is not None or each.locked_until is not None):
         if point.pin_reason is not None and (point.pin_until is None or point.pin_until > now):
             until = f" (until {calendar.day_or_minute(point.pin_until)})" if point.pin_until else ""
-            yield point, f"pinned: {point.pin_reason}{until}"
+            yield _one(point, f"pinned: {point.pin_reason}{until}")
         if point.locked_until is not None and point.locked_until > now:
-            yield point, f"locked until {calendar.day_or_minute(point.locked_until)}"
+            yield _one(point, f"locked until {calendar.day_or_minute(point.locked_until)}")
 
 
-def _newest(points: Sequence[PointFacts]) -> Iterator[Reason]:
-    yield from ((point, "newest point") for point in points[:1])
+def _newest(points: Sequence[PointFacts]) -> Iterator[Kept]:
+    yield Kept(points[:1], lambda dummy: "newest point")
     complete = next((point for point in points if point.complete), None)
     if complete is not None:
-        yield complete, "newest complete point"
+        yield _one(complete, "newest complete point")
+
+
+def _after(prefix: str, words: Callable[[int], str], place: int) -> str:
+    return prefix + words(place)
+
+
+def _one(point: PointFacts, words: str) -> Kept:
+    return Kept((point,), lambda dummy: words)
