@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from livebackup_receiver.chain.copying import Copier
 from livebackup_receiver.chain.extents import AnyExtent, Extent, PackedCluster, recode
 from livebackup_receiver.chain.fold import Entries, Folded, folds
-from livebackup_receiver.chain.image import COPIED, OFFSET, Image, Numbers
+from livebackup_receiver.chain.image import COMPRESSED, COPIED, OFFSET, ZERO, Image, Numbers
 from livebackup_receiver.chain.keyring import cipher_of
 from livebackup_receiver.errors import LayerUnsupported
 
 MAX_EXTENT = 64 << 20
+# Tables that are looked at several times stay in a processor's cache.
+TABLES_IN_CACHE = 4
 
 
 @dataclass(frozen=True)
@@ -108,27 +110,33 @@ def write_raw(layers: Sequence[Image], target: Path, *, copier: Copier) -> None:
 
 def _map_of_one(image: Image) -> Iterator[Runs]:
     """A full disk of a terabyte has 16 million entries, so those that say the usual are not taken apart."""
-    for slots, tables in image.batches():
+    for slots, tables in image.batches(TABLES_IN_CACHE):
         flat = tables.reshape(-1)
-        plain = flat & OFFSET
         together = int(slots[-1]) - int(slots[0]) < len(slots)
-        if together and np.array_equal(flat, plain | COPIED) and plain.all():
-            yield _plain_runs(image, int(slots[0]) * image.entries, plain)
+        if together and _are_all_data(flat):
+            yield _plain_runs(image, int(slots[0]) * image.entries, flat)
         else:
             source = np.zeros(len(flat), np.uint16)
             yield _runs([image], Folded(slots, image.entries, flat, source).held)
 
 
-def _plain_runs(image: Image, first: int, host: Numbers) -> Runs:
-    """Runs of clusters from the first on, of which none is missing, compressed or zeros."""
+def _are_all_data(entries: Numbers) -> bool:
+    """Whether none of the entries is missing, compressed, zeros, or shared with a snapshot."""
+    everywhere, anywhere = np.bitwise_and.reduce(entries), np.bitwise_or.reduce(entries)
+    return bool(everywhere & COPIED) and not anywhere & (COMPRESSED | ZERO) and bool(entries.min() & OFFSET)
+
+
+def _plain_runs(image: Image, first: int, entries: Numbers) -> Runs:
+    """Runs of clusters from the first on, which are all data."""
     step = image.cluster_bytes
-    host = host[: image.clusters - first]
-    edges = np.flatnonzero(host[1:] - host[:-1] != np.uint64(step)) + 1
-    starts, ends = np.append(0, edges), np.append(edges, len(host))
+    entries = entries[: image.clusters - first]
+    edges = np.flatnonzero(entries[1:] - entries[:-1] != np.uint64(step)) + 1
+    starts, ends = np.append(0, edges), np.append(edges, len(entries))
     offset = (first + starts) * step
     length = np.minimum((ends - starts) * step, image.virtual_size - offset)
     nothing = np.zeros(len(starts), np.uint64)
-    return Runs(offset, length, nothing.astype(np.uint16), host[starts].astype(np.int64), nothing)
+    place = (entries[starts] & OFFSET).astype(np.int64)
+    return Runs(offset, length, nothing.astype(np.uint16), place, nothing)
 
 
 def _runs(layers: Sequence[Image], held: Entries) -> Runs:

@@ -92,14 +92,14 @@ class Image:
         """Which L2 tables there are."""
         return np.flatnonzero(self.l1[: self.tables])
 
-    def batches(self) -> Iterator[tuple[Slots, Numbers]]:
-        """The L2 tables that there are, some at a time, with their entries.
+    def batches(self, at_once: int = TABLES_AT_ONCE) -> Iterator[tuple[Slots, Numbers]]:
+        """The L2 tables that there are, so many at a time, with their entries.
 
         :raise LayerDamaged: an entry points outside the file
         """
         slots = self.slots()
-        for start in range(0, len(slots), TABLES_AT_ONCE):
-            some = slots[start : start + TABLES_AT_ONCE]
+        for start in range(0, len(slots), at_once):
+            some = slots[start : start + at_once]
             tables = self.l2(some)
             if tables is not None:
                 yield some, tables
