@@ -157,7 +157,7 @@ def plan() -> dict[str, Figure]:
             for _round in range(ROUNDS)]  # fmt: skip
     return {
         "plan_s_100k": Figure("s", [every for every, dummy in runs], "< 2"),
-        "plan_100k_vs_10k": Figure("ratio", [every / tenth for every, tenth in runs], "about 10: linear"),
+        "plan_100k_vs_10k": Figure("ratio", [every / tenth for every, tenth in runs], "at most 10: linear"),
     }
 
 
