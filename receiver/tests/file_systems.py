@@ -29,6 +29,13 @@ def sharing_file_system(folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(mount)], check=True)
 
 
+def free_bytes(folder: Path) -> int:
+    """What is free when all that was written is on the disk."""
+    os.sync()
+    status = os.statvfs(folder)
+    return status.f_bfree * status.f_frsize
+
+
 @contextmanager
 def small_file_system(path: Path, size: str) -> Iterator[None]:
     """A file system of its own at a directory until the block ends."""

@@ -12,7 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from file_systems import free_bytes
 from random_chains import Chain, is_clean, make_chain, same_content
+from waiting import until
 
 from livebackup_receiver.chain import assembly, fold
 from livebackup_receiver.chain.copying import Copier
@@ -233,16 +235,18 @@ def test_sharing_and_copying_count_what_they_move(tmp_path: Path) -> None:
     assert copier.copied_bytes >= (tmp_path / "merged").stat().st_blocks * 512 // 2
 
 
-def test_where_extents_are_shared_no_data_move(sharing_path: Path) -> None:
+async def test_where_extents_are_shared_no_data_move(sharing_path: Path) -> None:
     layers = [
         layer(sharing_path, 0, "64M", "write -P 1 0 32M"),
         layer(sharing_path, 1, "64M", "write -P 2 16M 32M"),
     ]
-    os.sync()
-    before, copier = os.statvfs(sharing_path).f_bfree, Copier(share=True)
+    before, copier = free_bytes(sharing_path), Copier(share=True)
     merge(layers, sharing_path / "merged", parent=None, copier=copier)
-    os.sync()
-    taken = (before - os.statvfs(sharing_path).f_bfree) * os.statvfs(sharing_path).f_frsize
     assert copier.shared_bytes == 48 << 20
     assert copier.copied_bytes < 1 << 20
-    assert taken < 2 << 20
+
+    async def takes_little() -> bool:
+        return before - free_bytes(sharing_path) < 2 << 20
+
+    # what XFS reserves for a growing file it gives back a little later
+    await until(takes_little)
