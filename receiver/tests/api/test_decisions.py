@@ -82,7 +82,7 @@ async def test_not_even_by_hand_there_are_fewer_points_than_a_minimum(server: Se
         without = await client.delete(f"/api/v1/points/{made[1].id}")
     assert allowed.status_code == 204
     assert {refusal(each)[:2] for each in refused} == {(409, "minimum-undercut")}
-    assert "one of the last 2 complete points that the policy for group nightly" in refusal(refused[0])[2]
+    assert "the policy for group nightly demands a minimum of 2, and there are no" in refusal(refused[0])[2]
     assert left == [each.id for each in made[1:]]
     assert without.status_code == 204
 

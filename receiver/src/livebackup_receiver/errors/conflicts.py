@@ -120,8 +120,8 @@ class MinimumUndercut(Conflict):
     minimum: int
     code = "minimum-undercut"
     cause_template = (
-        "point {e.point} cannot be dropped: it is one of the last {e.minimum} complete points "
-        "that the policy for {e.scope} demands"
+        "point {e.point} cannot be dropped: the policy for {e.scope} demands a minimum of {e.minimum}, "
+        "and there are no more complete points than that"
     )
     remedy_template = "make another backup first, or lower the minimum of that policy, or withdraw it"
 
