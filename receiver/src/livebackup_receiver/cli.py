@@ -30,6 +30,7 @@ from livebackup_receiver.cli_options import AsJson, ConfigFile
 from livebackup_receiver.cli_retention import retention_app
 from livebackup_receiver.cli_scrub import scrub
 from livebackup_receiver.cli_sessions import session_app
+from livebackup_receiver.cli_tree import show_tree
 from livebackup_receiver.config import Config
 from livebackup_receiver.convert import Format
 from livebackup_receiver.encryption import read_keys
@@ -80,10 +81,16 @@ def list_points(
     group: Annotated[str | None, typer.Option(help="Only points of this group.")] = None,
     vm: Annotated[str | None, typer.Option(help="Only points that hold this VM.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    tree: Annotated[
+        bool, typer.Option("--tree", help="Show which point of the VM lies on which; needs --vm.")
+    ] = False,
     config_file: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
     """List restore points, newest first."""
+    if tree:
+        show_tree(vm, config_file, as_json)
+        return
     with open_present(config.load(config_file)) as catalog, catalog.read() as db:
         found = points.list_points(db, group=group, vm=vm, limit=limit)
     cli_views.show(cli_views.points_table(found), {"points": cli_views.plain(found)}, as_json)

@@ -36,6 +36,7 @@ from livebackup_receiver.retention.declared import DeclaredPolicy
 from livebackup_receiver.retention.outlook import ForecastAsked, RetentionForecast
 from livebackup_receiver.retention.plan import RetentionApplied, RetentionPlan, RetentionPreview
 from livebackup_receiver.retention.policy import RetentionPolicy
+from livebackup_receiver.tree import VmTree
 
 CONTRACT = Path(__file__).parents[3] / "tests" / "contract"
 EXAMPLES = sorted((CONTRACT / "examples").glob("*.json"))
@@ -66,6 +67,7 @@ BODIES: dict[str, Any] = {
     "retention-simulation.request": ForecastAsked,
     "retention-simulation.response": RetentionForecast,
     "groups.response": groups.Groups,
+    "vm-tree.response": VmTree,
     "checks.response": checks.Checks,
     "health.response": health.Health,
 }

@@ -26,12 +26,13 @@ from livebackup_receiver.api import (
     retention,
     room,
     sessions,
+    vms,
 )
 from livebackup_receiver.api.auth import TokenCache
 from livebackup_receiver.errors import BodyInvalid, CatalogFailed, ReceiverError, RouteUnknown, StoreFailed
 from livebackup_receiver.model import Model
 from livebackup_receiver.state import Receiver
-from livebackup_receiver.web import group_pages, pages
+from livebackup_receiver.web import group_pages, pages, vm_pages
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +46,14 @@ ROUTERS: tuple[APIRouter, ...] = (
     retention.router,
     exports.router,
     groups.router,
+    vms.router,
     checks.router,
     room.router,
     events.router,
     metrics.router,
     pages.router,
     group_pages.router,
+    vm_pages.router,
 )
 
 

@@ -38,6 +38,9 @@ MOODS = {
     "drop": "warn",
     "pinned": "idle",
     "locked": "idle",
+    "head": "ok",
+    "heads": "idle",
+    "expired": "idle",
 }
 """How a state of any machine looks; every state not named here is work in progress."""
 
