@@ -50,14 +50,14 @@ Writes = Mapping[tuple[str, str], Sequence[Write]]
 class SampleStore:
     """Adds points as the coordinator would; ``content`` is what each disk held at its newest point.
 
-    ``locked`` says whether further layers are encrypted.
+    ``locked`` says whether further layers are encrypted, ``heads`` what the next layer of each disk lies on.
     """
 
     root: Path
     catalog: Catalog
     locked: bool = False
     content: dict[tuple[str, str], bytes] = field(default_factory=dict)
-    _heads: dict[tuple[str, str], str] = field(default_factory=dict)
+    heads: dict[tuple[str, str], str] = field(default_factory=dict)
     _sizes: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def add(
@@ -94,14 +94,18 @@ class SampleStore:
 
     def restored(self, point: Point, content: bytes, vm: str = "db", disk: str = "vd-a") -> None:
         """The VM goes on from an older point, whose content this is: the next one lies on that."""
-        self._heads[vm, disk], self.content[vm, disk] = point.id, content
+        self.heads[vm, disk], self.content[vm, disk] = point.id, content
+
+    def forget(self, points: Sequence[str]) -> None:
+        """Nothing can lie on these points any more: disks that would get a full backup next."""
+        self.heads = {disk: point for disk, point in self.heads.items() if point not in points}
 
     def layer(self, point: Point, vm: str = "db", disk: str = "vd-a") -> Path:
         """The file of a disk at a point."""
         return self.root / "vms" / vm / disk / f"{point.id}.qcow2"
 
     def _add_layer(self, point: str, vm: str, disk: str, writes: Sequence[Write]) -> PointDisk:
-        parent = self._heads.get((vm, disk))
+        parent = self.heads.get((vm, disk))
         path = self.root / "vms" / vm / disk / f"{point}.qcow2"
         path.parent.mkdir(parents=True, exist_ok=True)
         size = self._sizes.get((vm, disk), DISK_SIZE)
@@ -128,7 +132,7 @@ class SampleStore:
         for write in writes:
             content[write.offset : write.offset + write.length] = bytes([write.value]) * write.length
         self.content[key] = bytes(content)
-        self._heads[key] = point
+        self.heads[key] = point
 
     def _vm(self, vm: str, disks: Mapping[tuple[str, str], PointDisk]) -> PointVm:
         own = [disk for (owner, dummy), disk in disks.items() if owner == vm]

@@ -71,7 +71,7 @@ def test_what_a_whole_point_lies_on_is_kept_as_an_incomplete_one(
     sample: SampleStore, points: list[Point]
 ) -> None:
     """Disk b was copied in full again, so the newest point needs only disk a of the one before."""
-    sample._heads.pop(B)
+    sample.heads.pop(B)
     newest = sample.add({A: [Write(0, KIB, 7)], B: [Write(0, KIB, 8)]}, cut_at=START + timedelta(days=3))
     Store(sample.root).disk(*B).layer(points[1].id).unlink()
     found = rebuilt(sample.root, new_catalog(sample.root))

@@ -129,14 +129,24 @@ class StoreMachine(RuleBasedStateMachine):
             layer = self.store.disk(*disk).layer(point.id)
             copy_of(layer, self.copy(point.id, disk))
 
+    @precondition(lambda self: self.kept)
+    @rule(number=st.integers(0, 20))
+    def restore_in_place(self, number: int) -> None:
+        """Both VMs go on from a kept point, so that the next one makes the chain a tree."""
+        point = self.kept[number % len(self.kept)]
+        for vm in point.vms:
+            for disk in vm.disks:
+                self.sample.restored(point, b"", vm.vm, disk.disk)
+                self.sizes[vm.vm, disk.disk] = disk.virtual_size
+
     def copy(self, point: str, disk: tuple[str, str]) -> Path:
         return self.folder / f"{point}-{disk[0]}.raw"
 
-    @precondition(lambda self: len(self.kept) > 1)
+    @precondition(lambda self: len({each.id for each in self.kept} - {*self.sample.heads.values()}) > 0)
     @rule(number=st.integers(0, 20))
     def drop(self, number: int) -> None:
-        # The newest one is what the next backup lies on, and nothing drops it.
-        older = self.kept[1:]
+        # Nothing drops what the next backup lies on: without it, that would be a full one.
+        older = [each for each in self.kept if each.id not in self.sample.heads.values()]
         point = older[number % len(older)].id
         try:
             drop_points(self.catalog, self.store, [point], now=self.clock)
@@ -164,6 +174,7 @@ class StoreMachine(RuleBasedStateMachine):
         facts = [_facts(point) for point in self.kept]
         scoped = [ScopedPolicy(Scope.parse("group:nightly"), policy)]
         expired = [each.point.id for each in judge(facts, scoped, self.clock) if not each.keep]
+        self.sample.forget(expired)
         assert not set(expired) & (self.pinned | self.locked)
         drop_points(self.catalog, self.store, expired, now=self.clock)
 

@@ -42,7 +42,7 @@ def test_the_holes_of_a_ghost_are_no_damage_but_everything_else_is(
 
 def test_what_only_one_of_two_children_masks_is_looked_at(store: SampleStore, points: list[Point]) -> None:
     flip(store.layer(points[0]), CLUSTER)
-    store._heads[DB] = points[0].id
+    store.heads[DB] = points[0].id
     store.add({DB: [Write(20 * CLUSTER, CLUSTER, 9)]})
     drop(store, points[0])
     assert found(store, points[0]).ranges == [(CLUSTER, CLUSTER)]
