@@ -16,6 +16,7 @@ from livebackup_receiver import __version__, metrics
 from livebackup_receiver.api import (
     checks,
     decisions,
+    digests,
     events,
     exports,
     groups,
@@ -45,6 +46,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     policies.router,
     retention.router,
     exports.router,
+    digests.router,
     groups.router,
     vms.router,
     checks.router,
