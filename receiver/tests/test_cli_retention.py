@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from livebackup_receiver.catalog.points import list_points
 from livebackup_receiver.catalog.schema import PointRow
 from livebackup_receiver.config import Config
 from livebackup_receiver.decisions import drop_points, lock_point
+from livebackup_receiver.leases import take_lease
 from livebackup_receiver.model import Point
 from livebackup_receiver.store.lock import hold_store
 from livebackup_receiver.store.paths import Store
@@ -202,3 +203,20 @@ def _forget(catalog: Catalog, points: list[Point]) -> None:
             row = db.get(PointRow, point.id)
             assert row is not None
             row.locked_until = row.dropped_at = None
+
+
+async def test_leases_are_listed_and_released(cli: Cli, catalog: Catalog, config: Config) -> None:
+    point = hold(catalog, 1)[0]
+    month = timedelta(days=30)
+    lease, dummy = take_lease(
+        catalog, Store(config.store), point=point.id, vm="db", disks=None, holder="hv1", ttl=month
+    )
+    assert "it is in use by an instant restore of db on hv1" in (await cli("drop", point.id)).err
+    path = config.store.parent / "receiver.toml"
+    listed = (await run_command(path, "lease", "list", "--json")).json["leases"]
+    assert [(each["id"], each["holder"]) for each in listed] == [(lease.id, "hv1")]
+    assert "secret_digest" not in listed[0]
+    assert (await run_command(path, "lease", "release", lease.id)).code == 0
+    again = await run_command(path, "lease", "release", lease.id)
+    assert (again.code, "was released or has expired" in again.err) == (5, True)
+    assert ids(catalog) == [point.id]

@@ -26,6 +26,7 @@ from livebackup_receiver.chain.keyring import using
 from livebackup_receiver.checks.result import Check, Inspection, worst
 from livebackup_receiver.checks.table import run_checks
 from livebackup_receiver.cli_catalog import catalog_app
+from livebackup_receiver.cli_leases import lease_app
 from livebackup_receiver.cli_options import AsJson, ConfigFile
 from livebackup_receiver.cli_retention import retention_app
 from livebackup_receiver.cli_scrub import scrub
@@ -50,6 +51,7 @@ token_app = typer.Typer(
 app.add_typer(token_app, name="token")
 app.add_typer(session_app, name="session")
 app.add_typer(retention_app, name="retention")
+app.add_typer(lease_app, name="lease")
 app.add_typer(catalog_app, name="catalog")
 app.command("scrub")(scrub)
 

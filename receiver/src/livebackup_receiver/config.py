@@ -97,6 +97,12 @@ class Config(BaseSettings):
         gt=0,
         description="Seconds without a read after which an export of a point is taken away.",
     )
+    lease_ttl_s: float = Field(
+        default=30 * 24 * 3600.0,
+        gt=0,
+        description="Seconds without a use after which the lease of an instant restore ends, and its "
+        "point is left to the policies.",
+    )
     point_age_warning_s: float = Field(
         default=26 * 3600.0, gt=0, description="Age of a group's newest point from which the check warns."
     )

@@ -11,6 +11,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import timedelta
 
 import uvicorn
 
@@ -31,6 +32,7 @@ from livebackup_receiver.encryption import read_keys
 from livebackup_receiver.errors import ConfigInvalid
 from livebackup_receiver.events import Feed
 from livebackup_receiver.exports import open_exports
+from livebackup_receiver.leases import LiveLeases, sweep_leases
 from livebackup_receiver.notifications import open_notifier
 from livebackup_receiver.retention.local import LocalRetention
 from livebackup_receiver.retention.rounds import open_rounds
@@ -97,6 +99,8 @@ async def open_receiver(config: Config) -> AsyncIterator[Receiver]:
         if config.retention_automatic:
             await stack.enter_async_context(open_rounds(retention, feed, sessions.every, consolidator.wake))
         await stack.enter_async_context(open_scrubber(store, catalog, config, sessions.every))
+        sweep_leases(store)
+        exports = await stack.enter_async_context(open_exports(config, ports))
         yield Receiver(
             config=config,
             store=store,
@@ -106,7 +110,8 @@ async def open_receiver(config: Config) -> AsyncIterator[Receiver]:
             sessions=sessions,
             consolidator=consolidator,
             retention=retention,
-            exports=await stack.enter_async_context(open_exports(config, ports)),
+            exports=exports,
+            leases=LiveLeases(store, exports, timedelta(seconds=config.lease_ttl_s)),
             checks=await stack.enter_async_context(
                 open_check_watch(config, catalog, sessions.every, notifier.tell_of_checks)
             ),

@@ -15,6 +15,7 @@ from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.marks import apply_mark, load_mark
 from livebackup_receiver.errors import LockShortened, PointKept
 from livebackup_receiver.model import rfc3339
+from livebackup_receiver.store.leases import in_use, read_leases
 from livebackup_receiver.store.marks import Mark, read_marks, write_marks
 from livebackup_receiver.store.paths import Store
 
@@ -29,13 +30,14 @@ def drop_points(catalog: Catalog, store: Store, points: Sequence[str], *, now: d
     """Drop points, each on all its disks; all or, if one may not be dropped, none.
 
     :raise PointUnknown: one does not exist
-    :raise PointKept: one is pinned or locked
+    :raise PointKept: one is pinned, locked or in use
     """
     with TURN:
         with catalog.read() as db:
             marks = [load_mark(db, point) for point in points]
+        leased = in_use(read_leases(store), now)
         for mark in marks:
-            if why := obstacle(mark, now=now):
+            if why := obstacle(mark, now=now) or next(iter(leased.get(mark.point, ())), None):
                 raise PointKept(mark.point, why)
         _decide(catalog, store, [mark.model_copy(update={"dropped_at": now}) for mark in marks])
 

@@ -63,7 +63,8 @@ class Export(Model):
 class Wanted:
     """What to export: disks of a VM at a point, and the layers of each, top first.
 
-    ``recheck`` raises if the point was dropped before its layers could be held.
+    ``recheck`` raises if the point was dropped before its layers could be held. ``on_read`` is called in a
+    thread, some times in the export's time to live, if it was read.
     """
 
     point: str
@@ -71,6 +72,7 @@ class Wanted:
     disks: list[PointDisk]
     chains: Mapping[str, Sequence[Path]]
     recheck: Callable[[], None] = field(default=lambda: None, compare=False)
+    on_read: Callable[[], None] = field(default=lambda: None, compare=False)
 
 
 @dataclass
@@ -139,7 +141,7 @@ class LiveExports:
                 served = await _export(wanted, server, stack)
                 ready.set_result(self._describe(export_id, wanted, served))
                 log.info("export=%s point=%s vm=%s is served", export_id, wanted.point, wanted.vm)
-                await self._wait_for_end(served, ended)
+                await self._wait_for_end(served, ended, wanted.on_read)
         except Exception as error:
             # Whoever waits for the export must be told, whatever it is.
             log.error("export=%s point=%s vm=%s: %s", export_id, wanted.point, wanted.vm, error)
@@ -162,7 +164,9 @@ class LiveExports:
             ],
         )
 
-    async def _wait_for_end(self, served: ReadOnlyExports, ended: asyncio.Event) -> None:
+    async def _wait_for_end(
+        self, served: ReadOnlyExports, ended: asyncio.Event, on_read: Callable[[], None]
+    ) -> None:
         daemon = served.daemon.process
         looks_without_read, seen = 0, _bytes_read_by(daemon.pid)
         while looks_without_read < LOOKS_PER_LIFE and daemon.returncode is None:
@@ -171,6 +175,8 @@ class LiveExports:
             except TimeoutError:
                 now = _bytes_read_by(daemon.pid)
                 looks_without_read = 0 if now - seen > NOISE_BYTES else looks_without_read + 1
+                if looks_without_read == 0:
+                    await asyncio.to_thread(on_read)
                 seen = now
             else:
                 return

@@ -13,6 +13,7 @@ from livebackup_receiver.consolidation.worker import Consolidator
 from livebackup_receiver.coordinator.registry import LiveSessions
 from livebackup_receiver.events import Feed
 from livebackup_receiver.exports import LiveExports
+from livebackup_receiver.leases import LiveLeases
 from livebackup_receiver.retention.local import LocalRetention
 from livebackup_receiver.storage_daemon.ports import PortRange
 from livebackup_receiver.store.paths import Store
@@ -32,5 +33,6 @@ class Receiver:
     consolidator: Consolidator
     retention: LocalRetention
     exports: LiveExports
+    leases: LiveLeases
     checks: CheckWatch
     logins: Logins

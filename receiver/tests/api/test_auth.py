@@ -26,6 +26,8 @@ ROUTES = [
     ("GET", f"/api/v1/points/{ID}", READERS),
     ("POST", f"/api/v1/points/{ID}/exports", {RESTORE}),
     ("DELETE", f"/api/v1/exports/{ID}", {RESTORE}),
+    ("POST", f"/api/v1/points/{ID}/leases", {RESTORE}),
+    ("GET", "/api/v1/leases", READERS),
     ("GET", "/api/v1/groups", READERS),
     ("GET", "/api/v1/checks", READERS),
     ("GET", "/api/v1/room", READERS),

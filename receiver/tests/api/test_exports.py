@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from damaging import flip
+from exported_disks import client_options, read_disk
 from sample_store import KIB, SampleStore, Write
 from serving import Served, serving
 from tls_files import TlsFiles
@@ -23,7 +24,6 @@ from livebackup_receiver.daemon import open_receiver
 from livebackup_receiver.errors import CommandFailed
 from livebackup_receiver.model import Point, Role
 from livebackup_receiver.scrub.act import Scrubbed, scrub_layer
-from livebackup_receiver.storage_daemon.credentials import TLS_PRIORITY, write_key
 
 DISK = ("db", "vd-a")
 
@@ -45,35 +45,6 @@ async def export(client: httpx.AsyncClient, point: str, **body: Any) -> dict[str
     assert answer.status_code == 201, answer.text
     made: dict[str, Any] = answer.json()
     return made
-
-
-def client_options(made: dict[str, Any], keys: Path, *, key: str | None = None) -> tuple[str, str]:
-    """The credentials object and the image options with which QEMU's tools open the first disk."""
-    keys.mkdir(exist_ok=True)
-    transport = made["transport"]
-    write_key(keys, transport["psk_username"], key or transport["psk_key"])
-    user = transport["psk_username"]
-    credentials = f"tls-creds-psk,id=psk,endpoint=client,dir={keys},username={user},priority={TLS_PRIORITY}"
-    name = made["disks"][0]["export"]
-    return credentials, f"driver=nbd,host=127.0.0.1,port={transport['port']},export={name},tls-creds=psk"
-
-
-async def read_disk(made: dict[str, Any], scratch: Path, *, key: str | None = None) -> bytes:
-    """The content of the first disk of an export."""
-    credentials, source = client_options(made, scratch / "keys", key=key)
-    argv = [
-        "qemu-img",
-        "convert",
-        "--object",
-        credentials,
-        "--image-opts",
-        source,
-        "-O",
-        "raw",
-        str(scratch / "raw"),
-    ]
-    await subprocesses.run(argv, timeout_s=30)
-    return (scratch / "raw").read_bytes()
 
 
 async def test_an_export_has_the_content_of_the_point(

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from sample_store import SampleStore, Write
 
 from livebackup_receiver.chain.copying import at_once
 from livebackup_receiver.decisions import drop_points
+from livebackup_receiver.leases import take_lease
 from livebackup_receiver.model import Point
 from livebackup_receiver.scrub.act import Scrubbed, scrub_layer
 
@@ -65,3 +66,14 @@ async def test_a_parent_is_a_link_as_long_as_it_leads_somewhere(visitor: Visitor
     drop_points(receiver.catalog, receiver.store, [parent.id], now=datetime.now(UTC))
     await require_shown(visitor, child, "Parent", parent.id)
     await expect(link).to_have_count(0)
+
+
+async def test_a_point_in_use_says_by_what(visitor: Visitor) -> None:
+    receiver = visitor.server.receiver
+    point = SampleStore(receiver.store.root, receiver.catalog).add({("db", "vd-a"): [Write(0, CLUSTER, 1)]})
+    month = timedelta(days=30)
+    take_lease(receiver.catalog, receiver.store, point=point.id, vm="db", disks=None, holder="hv1", ttl=month)
+    await visitor.log_in()
+    await visitor.page.goto(f"{visitor.server.url}/points/{point.id}")
+    words = "In use by an instant restore of db on hv1 since"
+    await expect(visitor.page.get_by_text(words)).to_be_visible()

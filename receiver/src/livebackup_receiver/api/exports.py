@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, status
@@ -30,7 +31,7 @@ class Exporting(Model):
 @router.post("/points/{point_id}/exports", status_code=status.HTTP_201_CREATED)
 async def open_export(point_id: str, exporting: Exporting, receiver: ReceiverOf, token: MayRestore) -> Export:
     """Serve a VM's disks at a point for reading; the answer is the only place that says its key."""
-    return await on_newest_chain(lambda: _find(receiver, point_id, exporting), receiver.exports.open)
+    return await on_newest_chain(lambda: find_wanted(receiver, point_id, exporting), receiver.exports.open)
 
 
 @router.delete("/exports/{export_id}", status_code=status.HTTP_204_NO_CONTENT)
@@ -39,7 +40,16 @@ async def close_export(export_id: str, receiver: ReceiverOf, token: MayRestore) 
     await receiver.exports.close(export_id)
 
 
-def _find(receiver: Receiver, point_id: str, exporting: Exporting) -> Wanted:
+def find_wanted(
+    receiver: Receiver,
+    point_id: str,
+    exporting: Exporting,
+    on_read: Callable[[], None] = lambda: None,
+) -> Wanted:
+    """What to export, as the catalog has it now.
+
+    :raise PointUnknown, VmUnknown, DiskUnknown: there is no such thing
+    """
     with receiver.catalog.read() as db:
         point = points.load_point(db, point_id)
         disks = select_disks(point, exporting.vm, exporting.disks)
@@ -50,7 +60,7 @@ def _find(receiver: Receiver, point_id: str, exporting: Exporting) -> Wanted:
             for disk in disks
         }
     require_sound(receiver.catalog, receiver.store, point_id, exporting.vm, list(chains))
-    return Wanted(point.id, exporting.vm, disks, chains, lambda: _require_point(receiver, point_id))
+    return Wanted(point.id, exporting.vm, disks, chains, lambda: _require_point(receiver, point_id), on_read)
 
 
 def _require_point(receiver: Receiver, point_id: str) -> None:

@@ -19,6 +19,7 @@ ReceiverError                      500  exit 1
 |  |- VmUnknown
 |  |- DiskUnknown
 |  |- ExportUnknown
+|  |- LeaseUnknown
 |  |- NoResync
 |  |- PolicyUnknown
 |  |- TokenUnknown
@@ -141,6 +142,7 @@ from livebackup_receiver.errors.unknown import (
     DiskUnknown,
     ExportUnknown,
     GroupUnknown,
+    LeaseUnknown,
     NoResync,
     PointUnknown,
     PolicyUnknown,
@@ -189,6 +191,7 @@ __all__ = [
     "LayerDamaged",
     "LayerInUse",
     "LayerUnsupported",
+    "LeaseUnknown",
     "LockShortened",
     "ManifestInvalid",
     "MinimumUndercut",

@@ -108,7 +108,9 @@ class PointKept(Conflict):
     why: str
     code = "point-kept"
     cause_template = "point {e.point} cannot be dropped: it is {e.why}"
-    remedy_template = "wait, or take the pin away; a lock cannot be taken away before its date"
+    remedy_template = (
+        "wait, take the pin away, or end the instant restore; a lock cannot be taken away before its date"
+    )
 
 
 @dataclass(eq=False)

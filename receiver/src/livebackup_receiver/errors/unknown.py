@@ -83,6 +83,14 @@ class ExportUnknown(Unknown):
 
 
 @dataclass(eq=False)
+class LeaseUnknown(Unknown):
+    lease: str
+    code = "lease-unknown"
+    cause_template = "lease {e.lease} does not exist, was released or has expired"
+    remedy_template = "list the leases with `livebackup-receiver lease list` or GET /api/v1/leases"
+
+
+@dataclass(eq=False)
 class PolicyUnknown(Unknown):
     scope: str
     code = "policy-unknown"

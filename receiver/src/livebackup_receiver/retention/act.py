@@ -17,7 +17,7 @@ from livebackup_receiver.decisions import TURN, drop_points
 from livebackup_receiver.errors import MinimumUndercut, RetentionInvalid
 from livebackup_receiver.model import rfc3339
 from livebackup_receiver.retention.declared import ProposedPolicy, in_force, propose
-from livebackup_receiver.retention.facts import PointFacts
+from livebackup_receiver.retention.facts import PointFacts, used
 from livebackup_receiver.retention.minimum import undercut
 from livebackup_receiver.retention.outlook import ForecastAsked, RetentionForecast, outlook
 from livebackup_receiver.retention.plan import (
@@ -33,6 +33,7 @@ from livebackup_receiver.retention.rhythm import usual_schedule
 from livebackup_receiver.retention.schedule import Schedule
 from livebackup_receiver.retention.simulate import simulate
 from livebackup_receiver.retention.verdicts import judge
+from livebackup_receiver.store.leases import in_use, read_leases
 from livebackup_receiver.store.paths import Store
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 HORIZON = timedelta(days=365)
 
 
-def plan_retention(catalog: Catalog, group: str, *, now: datetime) -> RetentionPlan:
+def plan_retention(catalog: Catalog, store: Store, group: str, *, now: datetime) -> RetentionPlan:
     """What would be dropped of a group now, and why the rest is kept.
 
     :raise GroupUnknown: it was never backed up
@@ -48,17 +49,18 @@ def plan_retention(catalog: Catalog, group: str, *, now: datetime) -> RetentionP
     with catalog.read() as db:
         require_group(db, group)
         points, policies = load_facts(db, group), load_policies(db)
-    return plan_of(group, points, policies, now)
+    return plan_of(group, used(points, in_use(read_leases(store), now)), policies, now)
 
 
 def preview_retention(
-    catalog: Catalog, proposed: Sequence[ProposedPolicy], *, now: datetime
+    catalog: Catalog, store: Store, proposed: Sequence[ProposedPolicy], *, now: datetime
 ) -> RetentionPreview:
     """What policies that might be declared would drop now, of all groups that they are for."""
+    leases = in_use(read_leases(store), now)
     with catalog.read() as db:
         policies = in_force(load_policies(db))
         scopes = [Scope.parse(each.scope) for each in proposed]
-        groups = {group: load_facts(db, group) for group in groups_in(db, scopes)}
+        groups = {group: used(load_facts(db, group), leases) for group in groups_in(db, scopes)}
     return preview_of(groups, policies, propose(policies, proposed), now)
 
 
@@ -67,12 +69,12 @@ def apply_retention(catalog: Catalog, store: Store, group: str, *, now: datetime
 
     :raise GroupUnknown: it was never backed up
     """
-    # From the look at the points to their drop nobody pins one, or declares another policy.
+    # From the look at the points to their drop nobody pins one, takes a lease, or declares another policy.
     with TURN:
         with catalog.read() as db:
             require_group(db, group)
             points, policies = load_facts(db, group), load_policies(db)
-        verdicts = judge(points, in_force(policies), now)
+        verdicts = judge(used(points, in_use(read_leases(store), now)), in_force(policies), now)
         going = [verdict.point for verdict in verdicts if not verdict.keep]
         drop_points(catalog, store, [point.id for point in going], now=now)
     for point in going:
@@ -84,7 +86,7 @@ def drop_point(catalog: Catalog, store: Store, point: str, *, now: datetime) -> 
     """Drop one point by hand, whatever the rules say but for the minimum.
 
     :raise PointUnknown: it does not exist
-    :raise PointKept: it is pinned or locked
+    :raise PointKept: it is pinned, locked or in use
     :raise MinimumUndercut: a policy demands it as one of the last complete ones
     """
     with TURN:

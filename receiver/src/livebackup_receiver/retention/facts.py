@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from operator import attrgetter
 
@@ -21,6 +21,7 @@ class PointFacts:
     :param pin_reason: why people keep it; None: it is not pinned
     :param pin_until: when the pin ends; None: never
     :param locked_until: until when nobody may remove it
+    :param in_use: in words, what is being read from it; it is kept for as long
     :raise ValueError: ``cut_at`` is not aware
     """
 
@@ -32,11 +33,17 @@ class PointFacts:
     pin_reason: str | None = None
     pin_until: datetime | None = None
     locked_until: datetime | None = None
+    in_use: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.cut_at.tzinfo is None:
             raise ValueError(f"point {self.id}: the time of its cut has no time zone")
         object.__setattr__(self, "cut_at", self.cut_at.astimezone(UTC))
+
+
+def used(points: Iterable[PointFacts], in_use: Mapping[str, Sequence[str]]) -> list[PointFacts]:
+    """The same points, with what is being read from each."""
+    return [replace(each, in_use=tuple(in_use[each.id])) if each.id in in_use else each for each in points]
 
 
 def newest_first(points: Iterable[PointFacts]) -> list[PointFacts]:

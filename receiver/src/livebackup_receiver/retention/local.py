@@ -47,10 +47,10 @@ class LocalRetention:
         policies.withdraw_policy(self.catalog, self.store, parse_scope(scope))
 
     def preview(self, proposed: Sequence[ProposedPolicy]) -> RetentionPreview:
-        return act.preview_retention(self.catalog, proposed, now=now())
+        return act.preview_retention(self.catalog, self.store, proposed, now=now())
 
     def plan(self, group: str) -> RetentionPlan:
-        return act.plan_retention(self.catalog, group, now=now())
+        return act.plan_retention(self.catalog, self.store, group, now=now())
 
     def apply(self, group: str) -> RetentionApplied:
         return act.apply_retention(self.catalog, self.store, group, now=now())

@@ -118,13 +118,15 @@ def _require_one_group(points: Sequence[PointFacts]) -> None:
 
 
 def _held(points: Sequence[PointFacts], calendar: Calendar, now: datetime) -> Iterator[Kept]:
-    """What people or locks hold."""
+    """What people, locks or instant restores hold."""
     for point in (each for each in points if each.pin_reason is not None or each.locked_until is not None):
         if point.pin_reason is not None and (point.pin_until is None or point.pin_until > now):
             until = f" (until {calendar.day_or_minute(point.pin_until)})" if point.pin_until else ""
             yield _one(point, f"pinned: {point.pin_reason}{until}")
         if point.locked_until is not None and point.locked_until > now:
             yield _one(point, f"locked until {calendar.day_or_minute(point.locked_until)}")
+    for point in (each for each in points if each.in_use):
+        yield from (_one(point, words) for words in point.in_use)
 
 
 def _newest(points: Sequence[PointFacts]) -> Iterator[Kept]:

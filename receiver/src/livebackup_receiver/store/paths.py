@@ -105,6 +105,15 @@ class Store:
         """What is to be kept; see ``store.policies``."""
         return self.root / "policies.json"
 
+    @property
+    def leases(self) -> Path:
+        """Which points VMs are read from; see ``store.leases``."""
+        return self.root / "leases"
+
+    def lease(self, lease: str) -> Path:
+        """:raise NameInvalid: it is no lease's id"""
+        return self.leases / (check_point(lease) + MANIFEST_SUFFIX)
+
     def mark(self, point: str) -> Path:
         """:raise NameInvalid: it is no point's id"""
         return self.points / (check_point(point) + MANIFEST_SUFFIX)

@@ -18,6 +18,7 @@ from livebackup_receiver.catalog.points import load_point, parents_kept
 from livebackup_receiver.catalog.tokens import Token
 from livebackup_receiver.errors import ReceiverError, RoleDenied, RouteUnknown
 from livebackup_receiver.events import Feed
+from livebackup_receiver.leases import load_leases
 from livebackup_receiver.model import Point, Role
 from livebackup_receiver.scrub import health
 from livebackup_receiver.state import Receiver
@@ -102,7 +103,9 @@ async def show_point(point_id: str, receiver: ReceiverOf, viewer: Viewer) -> Res
     found = await asyncio.to_thread(health.disk_states, receiver.catalog, receiver.store, point)
     states = {(each.vm, each.disk): each.model_dump(mode="json") for each in found}
     shown = point.model_dump(mode="json")
-    return page("point.html", viewer=viewer, point=shown, parents=parents, states=states)
+    leases = await asyncio.to_thread(load_leases, receiver.store)
+    uses = [lease.words for lease in leases if lease.point == point.id]
+    return page("point.html", viewer=viewer, point=shown, parents=parents, states=states, uses=uses)
 
 
 @router.get("/sessions/{session_id}")
