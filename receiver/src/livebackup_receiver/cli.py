@@ -28,6 +28,7 @@ from livebackup_receiver.checks.table import run_checks
 from livebackup_receiver.cli_catalog import catalog_app
 from livebackup_receiver.cli_leases import lease_app
 from livebackup_receiver.cli_options import AsJson, ConfigFile
+from livebackup_receiver.cli_rehearse import rehearse_app
 from livebackup_receiver.cli_retention import retention_app
 from livebackup_receiver.cli_scrub import scrub
 from livebackup_receiver.cli_sessions import session_app
@@ -53,6 +54,7 @@ app.add_typer(session_app, name="session")
 app.add_typer(retention_app, name="retention")
 app.add_typer(lease_app, name="lease")
 app.add_typer(catalog_app, name="catalog")
+app.add_typer(rehearse_app, name="rehearse")
 app.command("scrub")(scrub)
 
 

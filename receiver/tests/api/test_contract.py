@@ -33,6 +33,8 @@ from livebackup_receiver.coordinator.reconcile import SeenBitmaps, Verdict
 from livebackup_receiver.coordinator.reports import ReportedStep
 from livebackup_receiver.exports import Export
 from livebackup_receiver.model import ParticipantState, Point, Session
+from livebackup_receiver.recovery.declared import DeclaredPlan
+from livebackup_receiver.recovery.plan import RecoveryPlan
 from livebackup_receiver.retention.declared import DeclaredPolicy
 from livebackup_receiver.retention.outlook import ForecastAsked, RetentionForecast
 from livebackup_receiver.retention.plan import RetentionApplied, RetentionPlan, RetentionPreview
@@ -70,6 +72,8 @@ BODIES: dict[str, Any] = {
     "retention-preview.response": RetentionPreview,
     "retention-simulation.request": ForecastAsked,
     "retention-simulation.response": RetentionForecast,
+    "recovery-plan-declare.request": RecoveryPlan,
+    "recovery-plan-declare.response": DeclaredPlan,
     "groups.response": groups.Groups,
     "vm-tree.response": VmTree,
     "checks.response": checks.Checks,

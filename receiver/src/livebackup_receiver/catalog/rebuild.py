@@ -13,6 +13,7 @@ from livebackup_receiver.catalog.points import add_point
 from livebackup_receiver.consolidation.recovery import forget_gone, recover_merges
 from livebackup_receiver.decisions import recover_marks
 from livebackup_receiver.policies import recover_policies
+from livebackup_receiver.recovery_plans import recover_plans
 from livebackup_receiver.store.inventory import take_inventory
 from livebackup_receiver.store.marks import read_marks
 from livebackup_receiver.store.paths import Store
@@ -33,5 +34,6 @@ def rebuild(catalog: Catalog, store: Store) -> Survey:
             add_point(db, point)
     recover_marks(catalog, store)
     recover_policies(catalog, store)
+    recover_plans(catalog, store)
     forget_gone(catalog, store)
     return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, String, column, inspect, select, table
 
 # The head of the migrations; Alembic would find it, but takes longer to import than most commands take.
-NEWEST = "0003_store"
+NEWEST = "0004_rehearsals"
 # Where Alembic keeps it; its own reader writes two lines into the log each time.
 VERSION = table("alembic_version", column("version_num", String))
 

@@ -216,6 +216,31 @@ class PolicyRow(Table):
     changed_at: Mapped[datetime]
 
 
+class RecoveryPlanRow(Table):
+    """How a group is brought up."""
+
+    __tablename__ = "recovery_plans"
+
+    group: Mapped[str] = mapped_column("group_name", String(200), primary_key=True)
+    plan: Mapped[dict[str, Any]]
+    changed_at: Mapped[datetime]
+
+
+class RehearsalRow(Table):
+    """What a rehearsal has shown; its members are in the store only, see ``rehearsal.kept``."""
+
+    __tablename__ = "rehearsals"
+
+    id: Mapped[str] = mapped_column(String(26), primary_key=True)
+    point_id: Mapped[str] = mapped_column(String(26), index=True)
+    group: Mapped[str] = mapped_column("group_name", String(200), index=True)
+    vms: Mapped[list[str]]
+    outcome: Mapped[str]
+    reason: Mapped[str | None]
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime]
+
+
 class LayerCheckRow(Table):
     """When a layer was last read back, and what was found; ``ranges`` are pairs of offset and length.
 

@@ -22,6 +22,7 @@ ReceiverError                      500  exit 1
 |  |- LeaseUnknown
 |  |- NoResync
 |  |- PolicyUnknown
+|  |- RecoveryPlanUnknown
 |  |- TokenUnknown
 |  `- RouteUnknown
 |- StoreBusy                       503  exit 3
@@ -47,6 +48,7 @@ ReceiverError                      500  exit 1
 |  |- NoTrackedDisk
 |  |- FormatUnsupported
 |  |- RetentionInvalid
+|  |- RecoveryPlanInvalid
 |  |- DatePassed
 |  `- TargetUnwritable
 |- StoreFull                       507  exit 8
@@ -134,6 +136,7 @@ from livebackup_receiver.errors.refusals import (
     NameInvalid,
     NoTrackedDisk,
     NoVms,
+    RecoveryPlanInvalid,
     Refused,
     RetentionInvalid,
     TargetUnwritable,
@@ -146,6 +149,7 @@ from livebackup_receiver.errors.unknown import (
     NoResync,
     PointUnknown,
     PolicyUnknown,
+    RecoveryPlanUnknown,
     RouteUnknown,
     SessionUnknown,
     TokenUnknown,
@@ -210,6 +214,8 @@ __all__ = [
     "PointUnknown",
     "PolicyUnknown",
     "ReceiverError",
+    "RecoveryPlanInvalid",
+    "RecoveryPlanUnknown",
     "Refused",
     "RequestRefused",
     "RequiredVmMissing",

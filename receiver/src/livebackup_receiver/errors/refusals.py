@@ -83,6 +83,17 @@ class RetentionInvalid(Refused):
 
 
 @dataclass(eq=False)
+class RecoveryPlanInvalid(Refused):
+    """What is declared of a group's recovery cannot be meant."""
+
+    where: str
+    problem: str
+    code = "recovery-plan-invalid"
+    cause_template = "{e.where}: {e.problem}"
+    remedy_template = "correct it; nothing was changed"
+
+
+@dataclass(eq=False)
 class DatePassed(Refused):
     """A pin or lock that would be over before it begins."""
 

@@ -99,6 +99,14 @@ class PolicyUnknown(Unknown):
 
 
 @dataclass(eq=False)
+class RecoveryPlanUnknown(Unknown):
+    group: str
+    code = "recovery-plan-unknown"
+    cause_template = "group {e.group} has no recovery plan"
+    remedy_template = "declare one with `livebackup-receiver rehearse plan set`, or do without"
+
+
+@dataclass(eq=False)
 class TokenUnknown(Unknown):
     token: str
     code = "token-unknown"

@@ -114,6 +114,11 @@ class Store:
         """:raise NameInvalid: it is no lease's id"""
         return self.leases / (check_point(lease) + MANIFEST_SUFFIX)
 
+    @property
+    def recovery_plans(self) -> Path:
+        """How groups are brought up; see ``store.recovery_plans``."""
+        return self.root / "recovery-plans.json"
+
     def mark(self, point: str) -> Path:
         """:raise NameInvalid: it is no point's id"""
         return self.points / (check_point(point) + MANIFEST_SUFFIX)

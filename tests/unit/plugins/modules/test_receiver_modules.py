@@ -191,3 +191,25 @@ def test_what_the_receiver_says_of_a_policy(call_module: Any, api: Api) -> None:
 def test_plain_http_is_refused(call_module: Any, name: str) -> None:
     result = call_module(name, **{**OPTIONS, "receiver_url": "http://backup.example.com"})
     assert "is not an https URL; give it as https://HOST:8440" in result["msg"]
+
+
+PLAN = "/groups/nightly/recovery-plan"
+
+
+def test_a_recovery_plan_that_is_declared_already(call_module: Any, api: Api) -> None:
+    declared, asked = example("recovery-plan-declare.response"), example("recovery-plan-declare.request")
+    api.answers = {f"GET {PLAN}": declared, f"PUT {PLAN}?dry_run=true": declared}
+    result = call_module("recovery_plan", **OPTIONS, group="nightly", **asked)
+    assert (result["changed"], result["plan"]) == (False, declared["plan"])
+    assert dict(api.calls)[f"PUT {PLAN}?dry_run=true"] == asked
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_a_first_recovery_plan(call_module: Any, api: Api, check: bool) -> None:
+    declared, asked = example("recovery-plan-declare.response"), example("recovery-plan-declare.request")
+    api.answers = {f"GET {PLAN}": "recovery-plan-unknown"}
+    api.answers |= {f"PUT {PLAN}?dry_run=true": declared, f"PUT {PLAN}": declared}
+    result = call_module("recovery_plan", check=check, **OPTIONS, group="nightly", **asked)
+    assert result["changed"]
+    assert result["diff"]["before"] == {"plan": None}
+    assert (f"PUT {PLAN}" in calls(api)) == (not check)
