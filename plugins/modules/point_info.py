@@ -43,8 +43,15 @@ options:
       - List at most so many.
     type: int
     default: 100
+  recovery_order:
+    description:
+      - Shows of each restore point, too, in which order its VMs are brought up, as the recovery plan of its group
+        declares.
+    type: bool
+    default: false
 seealso:
   - module: livebackup.qemu.policy
+  - module: livebackup.qemu.recovery_plan
   - module: livebackup.qemu.restore
   - module: livebackup.qemu.session_info
 """
@@ -156,6 +163,14 @@ points:
               dirty_bytes: 7864320
               sent_bytes: 7929856
               root: blake3:af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262
+    stages:
+      description:
+        - Its VMs in the order in which they are brought up, a list of VMs for each stage. Each names V(vm), V(host), the
+          VMs that it comes V(after), and V(timeout_s), the seconds it may take until it is ready.
+      returned: O(recovery_order=true)
+      type: list
+      elements: list
+      sample: [[{"vm": "db", "host": "hv1", "after": [], "timeout_s": 120.0}]]
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -172,6 +187,7 @@ def main() -> None:
             "group": {"type": "str"},
             "vm": {"type": "str"},
             "limit": {"type": "int", "default": 100},
+            "recovery_order": {"type": "bool", "default": False},
         },
         mutually_exclusive=[("id", "group"), ("id", "vm")],
         supports_check_mode=True,

@@ -27,6 +27,7 @@ from livebackup_receiver.api import (
 )
 from livebackup_receiver.api.app import ErrorBody
 from livebackup_receiver.api.contract import openapi_document
+from livebackup_receiver.api.recovery_order import RecoveryOrder
 from livebackup_receiver.coordinator.opening import Opening
 from livebackup_receiver.coordinator.orders import Answer, Order
 from livebackup_receiver.coordinator.reconcile import SeenBitmaps, Verdict
@@ -76,6 +77,7 @@ BODIES: dict[str, Any] = {
     "recovery-plan-declare.response": DeclaredPlan,
     "groups.response": groups.Groups,
     "vm-tree.response": VmTree,
+    "recovery-order.response": RecoveryOrder,
     "checks.response": checks.Checks,
     "health.response": health.Health,
 }

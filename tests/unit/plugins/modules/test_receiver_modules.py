@@ -107,6 +107,14 @@ def test_one_of_each(call_module: Any, api: Api) -> None:
     assert call_module("point_info", **OPTIONS, id="P")["points"] == [example("point.response")]
 
 
+def test_a_point_with_the_order_in_which_its_vms_are_brought_up(call_module: Any, api: Api) -> None:
+    point, order = example("point.response"), example("recovery-order.response")
+    api.answers = {"GET /points/P": point, f"GET /points/{point['id']}/recovery-order": order}
+    (shown,) = call_module("point_info", **OPTIONS, id="P", recovery_order=True)["points"]
+    assert shown == {**point, "stages": order["stages"]}
+    assert [[each["vm"] for each in stage] for stage in shown["stages"]] == [["db"], ["app"]]
+
+
 def test_an_unknown_point(call_module: Any, api: Api) -> None:
     api.answers["GET /points/P"] = "point-unknown"
     result = call_module("point_info", **OPTIONS, id="P")
