@@ -135,7 +135,10 @@ def test_a_restore_from_a_missing_layer_is_refused(cli: Run, store: SampleStore,
     store.layer(point).unlink()
     result = cli("restore", point.id, "--vm", "db", "--to", str(tmp_path / "out"))
     assert result.returncode == 10
-    assert "it is missing" in refusal(result)
+    assert refusal(result) == (
+        f"disk vd-a of VM db is damaged at point {point.id}, as a whole (layer {point.id}: it is missing); take "
+        "another copy of the store"
+    )
 
 
 def test_the_checks_of_a_good_receiver(cli: Run, store: SampleStore) -> None:

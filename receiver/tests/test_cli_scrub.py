@@ -134,7 +134,12 @@ def test_a_damaged_point_is_not_restored_unless_that_is_wanted(
     assert f"disk vd-b of VM db is damaged at point {points[0].id}, bytes 0 to 65536; take" in refused.stderr
     assert not (tmp_path / "out").exists()
     assert cli(*restore, "--disk", "vd-a").returncode == 0
-    assert cli(*restore, "--disk", "vd-b", "--no-verify").returncode == 0
+    assert cli(*restore, "--disk", "vd-b", "--no-verify").returncode == 10
+    restored = cli(*restore, "--disk", "vd-b", "--accept-damage", "--json")
+    assert restored.returncode == 10
+    assert "disk vd-b of VM db: LOST, because it is damaged in the store: bytes 0 to 65536" in restored.stderr
+    lost = [{"vm": "db", "disk": "vd-b", "ranges": [{"offset": 0, "length": CLUSTER}]}]
+    assert json.loads(restored.stdout)["lost"] == lost
     content = read_image(tmp_path / "out/db/vd-b.qcow2", "qcow2", tmp_path)
     assert content[0] == 4
     assert content[1 : 8 * CLUSTER] == bytes([5]) * (8 * CLUSTER - 1)

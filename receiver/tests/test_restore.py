@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from restores import DISK, act, plan
 from sample_records import point as sample_point
+from sample_records import point_vm
 from sample_store import DISK_SIZE, KIB, SampleStore, Write, read_image, run
 
-from livebackup_receiver.catalog.points import disk_chain
 from livebackup_receiver.chain.copying import at_once
 from livebackup_receiver.consolidation.plan import Abilities
 from livebackup_receiver.consolidation.worker import Consolidation
@@ -25,6 +26,8 @@ from livebackup_receiver.decisions import drop_points
 from livebackup_receiver.errors import (
     DiskUnknown,
     LayerDamaged,
+    OptionsUnclear,
+    PointDamaged,
     TargetExists,
     TargetFull,
     TargetInUse,
@@ -32,18 +35,10 @@ from livebackup_receiver.errors import (
     VmUnknown,
 )
 from livebackup_receiver.model import Point
-from livebackup_receiver.restore import (
-    DiskRestore,
-    RestorePlan,
-    on_newest_chain,
-    plan_restore,
-    require_room,
-    restore,
-    select_disks,
-)
+from livebackup_receiver.restore import Wish, on_newest_chain, select, select_disks
+from livebackup_receiver.restoring.manner import Manner
+from livebackup_receiver.restoring.targets import require_room
 from livebackup_receiver.store.paths import Store
-
-DISK = ("db", "vd-a")
 
 
 @pytest.fixture
@@ -54,24 +49,6 @@ def chain(store: SampleStore) -> list[Point]:
         store.add({DISK: [Write(64 * KIB, 64 * KIB, 2)]}),
         store.add({DISK: [Write(3 * 1024 * KIB, 64 * KIB, 3)]}),
     ]
-
-
-def plan(store: SampleStore, point: Point, directory: Path, format: Format = Format.QCOW2) -> RestorePlan:
-    with store.catalog.read() as db:
-        disks = select_disks(point, "db", None)
-        chains = {disk.disk: disk_chain(db, point=point.id, vm="db", disk=disk.disk) for disk in disks}
-    return plan_restore(point, "db", chains, store=store.root, directory=directory, format=format)
-
-
-async def act(plan: RestorePlan, *, force: bool = False, verify: bool = True) -> list[tuple[str, int, int]]:
-    """Restore; the progress that was told."""
-    told: list[tuple[str, int, int]] = []
-
-    def tell(disk: DiskRestore, done: int, total: int) -> None:
-        told.append((disk.disk, done, total))
-
-    await restore(plan, force=force, verify=verify, on_progress=tell)
-    return told
 
 
 @contextmanager
@@ -137,9 +114,12 @@ async def test_nothing_else_is_left_in_the_directory(
 
 
 async def test_progress_ends_at_the_whole(store: SampleStore, chain: list[Point], tmp_path: Path) -> None:
-    disk, done, total = (await act(plan(store, chain[-1], tmp_path / "out")))[-1]
-    assert disk == "vd-a"
+    told: list[tuple[str, int, int]] = []
+    await act(plan(store, chain[-1], tmp_path / "out"), told=told)
+    stage, done, total = told[-1]
+    assert stage == "verifying"
     assert done == total > 0
+    assert ("writing", total, total) in told
 
 
 async def test_an_existing_file_is_not_touched(
@@ -157,7 +137,7 @@ async def test_an_existing_file_is_replaced_when_asked(
 ) -> None:
     target = folder / "vd-a.qcow2"
     target.write_bytes(b"old")
-    await act(plan(store, chain[-1], tmp_path), force=True)
+    await act(plan(store, chain[-1], tmp_path), Manner(force=True))
     assert read_image(target, "qcow2", tmp_path) == store.content[DISK]
 
 
@@ -167,7 +147,7 @@ async def test_a_file_in_use_is_not_replaced_even_when_asked(
     target = folder / "vd-a.qcow2"
     run("qemu-img", "create", "-q", "-f", "qcow2", str(target), "1M")
     with opened_for_writing(target, tmp_path), pytest.raises(TargetInUse, match="in use"):
-        await act(plan(store, chain[-1], tmp_path), force=True)
+        await act(plan(store, chain[-1], tmp_path), Manner(force=True))
 
 
 async def test_the_base_of_an_image_in_use_is_not_replaced(
@@ -177,7 +157,7 @@ async def test_the_base_of_an_image_in_use_is_not_replaced(
     run("qemu-img", "create", "-q", "-f", "qcow2", str(base), "1M")
     run("qemu-img", "create", "-q", "-f", "qcow2", "-b", base.name, "-F", "qcow2", str(top))
     with opened_for_writing(top, tmp_path), pytest.raises(TargetInUse):
-        await act(plan(store, chain[-1], tmp_path), force=True)
+        await act(plan(store, chain[-1], tmp_path), Manner(force=True))
 
 
 async def test_a_missing_layer_is_named_and_nothing_is_written(
@@ -194,8 +174,11 @@ async def test_one_changed_byte_is_found(store: SampleStore, chain: list[Point],
     content = bytearray(layer.read_bytes())
     content[-1] ^= 1
     layer.write_bytes(content)
-    with pytest.raises(LayerDamaged, match="do not match"):
+    with pytest.raises(
+        PointDamaged, match=r"disk vd-a of VM db is damaged at point .*, bytes 65536 to 131072"
+    ):
         await act(plan(store, chain[-1], tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 async def test_a_failing_disk_leaves_no_file_of_the_others(
@@ -219,13 +202,32 @@ async def test_a_directory_that_cannot_be_made(
 
 def test_a_restore_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TargetFull, match="free space there"):
-        require_room(tmp_path, 1 << 60)
+        require_room({tmp_path: 1 << 60})
 
 
 def test_disks_are_selected_by_name_and_in_the_order_asked() -> None:
     point = sample_point()
     assert [disk.disk for disk in select_disks(point, "db", None)] == ["vd-a"]
     assert [disk.disk for disk in select_disks(point, "db", ["vd-a", "vd-a"])] == ["vd-a"]
+
+
+def of_two_vms() -> Point:
+    point = sample_point()
+    return point.model_copy(update={"vms": [point_vm(vm, point.id) for vm in ("db", "web")]})
+
+
+def test_a_group_is_restored_whole_if_no_vm_is_named() -> None:
+    point = of_two_vms()
+    assert select(point, Wish()) == [("db", "vd-a"), ("web", "vd-a")]
+    assert select(point, Wish(vms=["web", "web"])) == [("web", "vd-a")]
+
+
+@pytest.mark.parametrize("wish", [Wish(name="copy"), Wish(disks=["vd-a"])])
+def test_what_is_of_one_vm_cannot_be_wanted_of_two(wish: Wish) -> None:
+    with pytest.raises(
+        OptionsUnclear, match="is for one VM, and 2 are to be restored: db, web; name the one"
+    ):
+        select(of_two_vms(), wish)
 
 
 def test_an_unknown_vm_or_disk_is_named() -> None:

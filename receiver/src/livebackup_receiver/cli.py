@@ -11,8 +11,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,26 +20,20 @@ from livebackup_receiver import cli_views, config
 from livebackup_receiver.catalog import points, sessions, tokens
 from livebackup_receiver.catalog.engine import Catalog, open_catalog
 from livebackup_receiver.catalog.presence import open_present
-from livebackup_receiver.chain.keyring import using
 from livebackup_receiver.checks.result import Check, Inspection, worst
 from livebackup_receiver.checks.table import run_checks
 from livebackup_receiver.cli_catalog import catalog_app
 from livebackup_receiver.cli_leases import lease_app
 from livebackup_receiver.cli_options import AsJson, ConfigFile
 from livebackup_receiver.cli_rehearse import rehearse_app
+from livebackup_receiver.cli_restore import restore_point
 from livebackup_receiver.cli_retention import retention_app
 from livebackup_receiver.cli_scrub import scrub
 from livebackup_receiver.cli_sessions import session_app
 from livebackup_receiver.cli_tree import show_tree
 from livebackup_receiver.config import Config
-from livebackup_receiver.convert import Format
-from livebackup_receiver.encryption import read_keys
 from livebackup_receiver.model import Role, Session
-from livebackup_receiver.restore import RestorePlan, on_newest_chain, plan_restore, restore, select_disks
 from livebackup_receiver.rooms import outlooks
-from livebackup_receiver.scrub.known import require_sound
-from livebackup_receiver.store.format import check_format
-from livebackup_receiver.store.paths import Store
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
@@ -56,6 +48,7 @@ app.add_typer(lease_app, name="lease")
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(rehearse_app, name="rehearse")
 app.command("scrub")(scrub)
+app.command("restore")(restore_point)
 
 
 @app.callback()
@@ -114,44 +107,6 @@ def show_config(config_file: ConfigFile = None, as_json: AsJson = False) -> None
     """Show every option with its effective value; secrets are hidden."""
     effective = config.load(config_file)
     cli_views.show(cli_views.config_text(effective), cli_views.config_values(effective), as_json)
-
-
-@app.command("restore")
-def restore_point(
-    point: Annotated[str, typer.Argument(help="Id of the point; `points` lists them.")],
-    vm: Annotated[str, typer.Option(help="The VM to restore.")],
-    to: Annotated[Path, typer.Option(help="Directory for the files, <vm>/<disk>.<format>.")],
-    disk: Annotated[list[str] | None, typer.Option(help="Only this disk; may be repeated.")] = None,
-    format: Annotated[Format, typer.Option(help="Format of the files.")] = Format.QCOW2,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace files that exist and are not in use.")
-    ] = False,
-    verify: Annotated[
-        bool, typer.Option(help="Read the files back and compare them with the point's digests.")
-    ] = True,
-    config_file: ConfigFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write a VM's disks, as they were at a point, into image files."""
-    options = config.load(config_file)
-    check_format(Store(options.store))
-    with using(read_keys(options)), open_present(options) as catalog:
-        plan = _plan(catalog, options, point, vm, disk, to, format)
-        if verify:
-            names = [each.disk for each in plan.disks]
-            require_sound(catalog, Store(options.store), point, vm, names)
-        with cli_views.RestoreProgress() as progress:
-            act = partial(
-                restore,
-                force=force,
-                verify=verify,
-                on_progress=progress.update,
-                recheck=lambda: _require_point(catalog, point),
-            )
-            newest = partial(_plan, catalog, options, point, vm, disk, to, format)
-            asyncio.run(on_newest_chain(newest, act))
-    files = [str(restored.target) for restored in plan.disks]
-    cli_views.show("\n".join(files), {"point": plan.point, "vm": vm, "files": files}, as_json)
 
 
 @app.command("openapi")
@@ -218,20 +173,3 @@ async def _run_checks(options: Config) -> list[Check]:
         return await run_checks(Inspection(options, catalog, open_sessions, datetime.now(UTC)))
     finally:
         catalog.close()
-
-
-def _require_point(catalog: Catalog, point: str) -> None:
-    with catalog.read() as db:
-        points.load_point(db, point)
-
-
-def _plan(
-    catalog: Catalog, options: Config, point: str, vm: str, disks: list[str] | None, to: Path, format: Format
-) -> RestorePlan:
-    with catalog.read() as db:
-        found = points.load_point(db, point)
-        chains = {
-            disk.disk: points.disk_chain(db, point=point, vm=vm, disk=disk.disk)
-            for disk in select_disks(found, vm, disks)
-        }
-    return plan_restore(found, vm, chains, store=options.store, directory=to, format=format)

@@ -8,21 +8,11 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 import humanize
 from pydantic import BaseModel
 from rich.console import Console, RenderableType
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 from rich.table import Table
 from sqlalchemy import make_url
 
@@ -30,7 +20,6 @@ from livebackup_receiver.catalog.tokens import Token
 from livebackup_receiver.checks.result import Check, CheckState
 from livebackup_receiver.config import Config
 from livebackup_receiver.model import Level, Point, PointDisk, rfc3339
-from livebackup_receiver.restore import DiskRestore
 from livebackup_receiver.store.outlook import Outlook
 
 COLORS = {CheckState.OK: "green", CheckState.WARNING: "yellow", CheckState.FAILED: "red"}
@@ -124,38 +113,6 @@ def config_text(config: Config) -> str:
         f"# {Config.model_fields[name].description}\n{name} = {json.dumps(value)}"
         for name, value in values.items()
     )
-
-
-class RestoreProgress:
-    """One bar per disk, on stderr; nothing where nobody looks."""
-
-    def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not Console(stderr=True).is_terminal,
-        )
-        self._bars: dict[str, TaskID] = {}
-
-    def __enter__(self) -> RestoreProgress:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def update(self, disk: DiskRestore, done: int, total: int) -> None:
-        """Move the disk's bar; sizes in bytes."""
-        name = f"{disk.vm} {disk.disk}"
-        if name not in self._bars:
-            self._bars[name] = self._progress.add_task(name, total=total)
-        self._progress.update(self._bars[name], completed=done)
 
 
 def _lack(point: Point) -> str:

@@ -5,24 +5,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
+from io import FileIO
 from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from livebackup_receiver.chain import flat
-from livebackup_receiver.chain.copying import Copier, at_once
-from livebackup_receiver.chain.image import open_image
-from livebackup_receiver.chain.merge import merge, open_layers
+from livebackup_receiver.chain.copying import Copier, Pace, at_once
+from livebackup_receiver.chain.extents import AnyExtent, Readable, parts_of
+from livebackup_receiver.chain.fold import Folded, folds
+from livebackup_receiver.chain.image import Image, open_image
+from livebackup_receiver.chain.merge import open_layers, require_mergeable, write_plain
+from livebackup_receiver.chain.proof import check_fold
 from livebackup_receiver.errors import LayerDamaged, LayerUnsupported
 from livebackup_receiver.store import durable
 from livebackup_receiver.store.digests import Table, read_chain
 from livebackup_receiver.store.paths import DIGESTS_SUFFIX
 from livebackup_receiver.store.qcow2 import CLUSTER_BYTES
-from livebackup_receiver.store.verify import Range, damaged_ranges, whole_disk
+from livebackup_receiver.store.ranges import ClusterNumbers, Range, clusters_of, ranges_of, words
+from livebackup_receiver.store.verify import Expectation, Expected, damaged_ranges, whole_disk
 from livebackup_receiver.subprocesses import run_in_thread
-
-RANGES_NAMED = 5
 
 
 class Format(StrEnum):
@@ -32,30 +40,70 @@ class Format(StrEnum):
     RAW = "raw"
 
 
+class Copy(Protocol):
+    """An older copy of the disk, from which parts are taken; see ``restoring.delta``."""
+
+    image: Image | None
+
+    def folds(self, layers: Sequence[Image]) -> Iterator[Folded]: ...
+
+    def extents(self, layers: Sequence[Image]) -> Iterator[AnyExtent]: ...
+
+
 def write(layers: Sequence[Path], target: Path, format: Format) -> None:
     """Write a chain's content into a new file, durable but for its name.
 
     :param layers: top first
     :raise LayerDamaged: a layer is no sound image
     :raise CommandFailed: qemu-img failed, which is asked where the layers are of a kind not understood here
-    :raise OSError: the target cannot be written
+    :raise OSError: a layer cannot be read, or the target not be written
     """
     target.unlink(missing_ok=True)
-    try:
-        _write(layers[::-1], target, format)
-    except LayerUnsupported:
-        target.unlink(missing_ok=True)
-        run_in_thread(["qemu-img", "convert", "-f", "qcow2", "-O", format, str(layers[0]), str(target)])
+    with target.open("x+b", buffering=0) as file:
+        fill(layers, file, target, format, copier=Copier(share=True))
     durable.sync_file(target)
 
 
-def _write(layers: Sequence[Path], target: Path, format: Format) -> None:
-    copier = Copier(share=True)
-    if format is Format.QCOW2:
-        merge(layers, target, parent=None, copier=copier, plain=True)
+def fill(
+    layers: Sequence[Path],
+    file: FileIO,
+    path: Path,
+    format: Format,
+    *,
+    copier: Copier,
+    basis: Copy | None = None,
+) -> None:
+    """Write a chain's content into an open file; the caller syncs it.
+
+    What is in the file beyond what the copier says to be there already is lost.
+
+    :param layers: top first
+    :param path: of the file
+    :raise LayerDamaged: a layer is no sound image
+    :raise CommandFailed: qemu-img failed, which is asked where the layers are of a kind not understood here
+    :raise OSError: a layer cannot be read, or the target not be written
+    """
+    try:
+        with open_layers(layers[::-1]) as images:
+            file.truncate(copier.begin)
+            if format is Format.QCOW2:
+                _fill_qcow2(images, file, path, copier, basis)
+            else:
+                found = basis.extents(images) if basis else flat.extents(images)
+                flat.write_raw(found, images[-1].virtual_size, file, copier=copier)
+    except LayerUnsupported:
+        file.truncate(0)
+        run_in_thread(["qemu-img", "convert", "-f", "qcow2", "-O", format, str(layers[0]), str(path)])
+
+
+def _fill_qcow2(images: list[Image], file: FileIO, path: Path, copier: Copier, basis: Copy | None) -> None:
+    require_mergeable(images, None)
+    if basis and basis.image:
+        write_plain([basis.image, *images], basis.folds(images), file, copier=copier)
         return
-    with open_layers(layers) as images:
-        flat.write_raw(images, target, copier=copier)
+    write_plain(images, folds(images), file, copier=copier)
+    with open_image(path) as made:
+        check_fold(images, made)
 
 
 def measure(layers: Sequence[Path]) -> int:
@@ -66,10 +114,19 @@ def measure(layers: Sequence[Path]) -> int:
     """
     try:
         with open_layers(layers[::-1]) as images:
-            return sum(extent.length for extent in flat.extents(images))
+            return sum(int(runs.length.sum()) for runs in flat.disk_map(images))
     except LayerUnsupported:
         asked = ["qemu-img", "measure", "--output=json", "-f", "qcow2", "-O", "qcow2", str(layers[0])]
         return int(json.loads(run_in_thread(asked))["required"])
+
+
+def tables_of(layers: Sequence[Path]) -> list[Table]:
+    """The digest tables of a chain, from the full layer up.
+
+    :param layers: top first
+    :raise DigestsInvalid: a digest table is missing or damaged
+    """
+    return read_chain([layer.with_suffix(DIGESTS_SUFFIX) for layer in layers[::-1]])
 
 
 def verify(layers: Sequence[Path], written: Path, format: Format) -> None:
@@ -79,27 +136,109 @@ def verify(layers: Sequence[Path], written: Path, format: Format) -> None:
     :raise LayerDamaged: it differs, so a layer is not what was received
     :raise DigestsInvalid: a digest table is missing or damaged
     """
-    tables = read_chain([layer.with_suffix(DIGESTS_SUFFIX) for layer in layers[::-1]])
+    tables = tables_of(layers)
+    if damaged := damage_in(written, format, tables):
+        (first, *dummy) = by_holder(layers, tables, damaged)
+        raise LayerDamaged(str(first), f"the disk's bytes {words(damaged)} do not match their digests")
+
+
+def damage_in(written: Path, format: Format, tables: Sequence[Table], *, pace: Pace = at_once) -> list[Range]:
+    """Where a written file is not what the digests say, end to end.
+
+    :param pace: told the bytes before they are read; may raise to give way
+    :raise LayerDamaged: it is no image at all
+    """
     size = tables[-1].virtual_size
-    with ExitStack() as stack:
-        if format is Format.QCOW2:
-            extents = flat.extents([stack.enter_context(open_image(written))])
-        else:
-            extents = flat.file_extents(stack.enter_context(written.open("rb")).fileno(), size)
-        damaged = list(damaged_ranges(extents, size, whole_disk(tables), pace=at_once))
-    if damaged:
-        raise LayerDamaged(str(_holder(layers[::-1], tables, damaged[0])), describe(damaged))
+    with _extents_of(written, format, size) as extents:
+        readable = (_Unpacked(each) for each in extents)
+        return list(damaged_ranges(readable, size, whole_disk(tables), pace=pace))
 
 
-def describe(ranges: Sequence[Range]) -> str:
-    """The first of some damaged ranges, for people."""
-    named = ", ".join(f"{offset} to {offset + length}" for offset, length in ranges[:RANGES_NAMED])
-    more = f" and {len(ranges) - RANGES_NAMED} more ranges" if len(ranges) > RANGES_NAMED else ""
-    return f"the disk's bytes {named}{more} do not match their digests"
+@contextmanager
+def _extents_of(written: Path, format: Format, size: int) -> Iterator[Iterator[AnyExtent]]:
+    if format is Format.QCOW2:
+        with open_image(written) as image:
+            yield flat.extents([image])
+    else:
+        with written.open("rb") as file:
+            yield flat.file_extents(file.fileno(), size)
 
 
-def _holder(layers: Sequence[Path], tables: Sequence[Table], damaged: Range) -> Path:
-    """The layer that holds a damaged cluster."""
-    cluster = damaged[0] // CLUSTER_BYTES
-    holders = [layer for layer, table in zip(layers, tables, strict=True) if cluster in table.index]
-    return holders[-1] if holders else layers[-1]
+@dataclass(frozen=True)
+class _Unpacked:
+    """An extent; if it cannot be unpacked, zeros stand for it, and do not match its digest."""
+
+    extent: Readable
+
+    @property
+    def offset(self) -> int:
+        return self.extent.offset
+
+    @property
+    def length(self) -> int:
+        return self.extent.length
+
+    def announce(self, start: int, length: int) -> None:
+        self.extent.announce(start, length)
+
+    def read_into(self, buffer: memoryview, start: int) -> None:
+        try:
+            self.extent.read_into(buffer, start)
+        except (LayerDamaged, OSError):
+            buffer[:] = bytes(len(buffer))
+
+
+def damage_in_store(layers: Sequence[Path], tables: Sequence[Table], ranges: Sequence[Range]) -> list[Range]:
+    """Which parts of some ranges of a disk are not what the digests say in the layers themselves.
+
+    :param layers: top first
+    :raise LayerDamaged: a layer is no sound image
+    """
+    size = tables[-1].virtual_size
+    asked = clusters_of(ranges)
+    with open_layers(layers[::-1]) as images:
+        parts = (_Unpacked(part) for extent in flat.extents(images) for part in _within(extent, asked))
+        damaged = list(damaged_ranges(parts, size, _only(asked, whole_disk(tables)), pace=at_once))
+    return ranges_of(np.intersect1d(clusters_of(damaged), asked), size)
+
+
+def _within(extent: AnyExtent, asked: ClusterNumbers) -> Iterator[AnyExtent]:
+    first, count = extent.offset // CLUSTER_BYTES, -(-extent.length // CLUSTER_BYTES)
+    for chosen, part in parts_of(extent, _among(asked, first, count)):
+        if chosen:
+            yield part
+
+
+def _only(asked: ClusterNumbers, expect: Expectation) -> Expectation:
+    def expect_some(first: int, count: int, present: NDArray[np.bool_]) -> Expected:
+        expected = expect(first, count, present)
+        return Expected(expected.digests, expected.relevant & _among(asked, first, count))
+
+    return expect_some
+
+
+def _among(asked: ClusterNumbers, first: int, count: int) -> NDArray[np.bool_]:
+    chosen = np.zeros(count, bool)
+    start, end = np.searchsorted(asked, [first, first + count])
+    chosen[asked[start:end] - np.uint64(first)] = True
+    return chosen
+
+
+def by_holder(
+    layers: Sequence[Path], tables: Sequence[Table], damaged: Sequence[Range]
+) -> dict[Path, list[Range]]:
+    """Damaged ranges of a disk by the layers that hold them; the uppermost layer first; pure.
+
+    What no layer lists should be zeros. That is the lowest one's then, as every point may see it.
+
+    :param layers: top first
+    :param tables: of them, the lowest first
+    """
+    left, size = clusters_of(damaged), tables[-1].virtual_size
+    found: dict[Path, list[Range]] = {}
+    for layer, table in zip(layers, reversed(tables), strict=True):
+        mine = left if layer == layers[-1] else np.intersect1d(left, table.index)
+        if len(mine):
+            found[layer] = ranges_of(mine, size)
+        left = np.setdiff1d(left, mine)
+    return found

@@ -1,51 +1,45 @@
 # SPDX-FileCopyrightText: The Livebackup authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Restoring disks of a point into image files, on the receiver.
-
-``plan_restore`` decides, from data alone, what is read and what is written; ``restore`` does it. A file
-appears under its name only when every disk of the plan is complete and durable, and no file is replaced
-unless that is asked for. A chain is read as one, however long it is; ``convert`` has the details.
-"""
+"""Which layers a restore reads and which files it writes, as data; how a chain is held while it is read."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
 
-from livebackup_receiver import convert, subprocesses
-from livebackup_receiver.background import in_background
 from livebackup_receiver.catalog.points import DiskPoint
 from livebackup_receiver.chain.preamble import backing_name
-from livebackup_receiver.completion import complete_in_thread
 from livebackup_receiver.convert import Format
-from livebackup_receiver.errors import (
-    CommandFailed,
-    DiskUnknown,
-    LayerDamaged,
-    TargetExists,
-    TargetFull,
-    TargetInUse,
-    TargetUnwritable,
-    VmUnknown,
-)
+from livebackup_receiver.errors import DiskUnknown, LayerDamaged, OptionsUnclear, VmUnknown
 from livebackup_receiver.model import Point, PointDisk
-from livebackup_receiver.store import access, durable, room
+from livebackup_receiver.store import access
+from livebackup_receiver.store.paths import check_name
 
-LOOK_TIMEOUT_S = 120.0
-PROGRESS_INTERVAL_S = 0.2
-LOCKED = 'Failed to get "write" lock'
 PARTIAL_SUFFIX = ".partial"
+STATE_SUFFIX = ".json"
 
 P = TypeVar("P")
 T = TypeVar("T")
-OnProgress = Callable[["DiskRestore", int, int], None]
-"""Told the disk, the bytes written so far and the bytes expected."""
+Key = tuple[str, str]
+"""VM and disk."""
+
+
+class Stage(StrEnum):
+    """What is being done for a disk."""
+
+    COMPARING = "comparing"
+    WRITING = "writing"
+    VERIFYING = "verifying"
+
+
+OnProgress = Callable[["DiskRestore", Stage, int, int], None]
+"""Told the disk, the stage, the bytes done so far and the bytes expected; called in any thread."""
 
 
 @dataclass(frozen=True)
@@ -56,21 +50,49 @@ class DiskRestore:
     disk: str
     layers: tuple[Path, ...]
     target: Path
+    virtual_size: int
 
     @property
     def partial(self) -> Path:
         """The file it is written to until it is complete."""
         return self.target.with_name(self.target.name + PARTIAL_SUFFIX)
 
+    @property
+    def state(self) -> Path:
+        """What is known of that file, for the run after one that was killed."""
+        return self.target.with_name(self.partial.name + STATE_SUFFIX)
+
 
 @dataclass(frozen=True)
 class RestorePlan:
-    """What a restore reads and writes."""
+    """What a restore reads and writes.
+
+    :param tracked: whether each file is the disk of the VM it was backed up from, whose backups go on
+    """
 
     point: str
     format: Format
-    directory: Path
     disks: tuple[DiskRestore, ...]
+    tracked: bool = False
+
+    @property
+    def directories(self) -> list[Path]:
+        """Where files are written."""
+        return list(dict.fromkeys(disk.target.parent for disk in self.disks))
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Which part of a point is wanted, and under which name.
+
+    :param vms: none: every VM of the point
+    :param disks: none: every disk of them
+    :param name: of the only VM, if it shall have another one
+    """
+
+    vms: Sequence[str] = ()
+    disks: Sequence[str] = ()
+    name: str | None = None
 
 
 def select_disks(point: Point, vm: str, disks: Sequence[str] | None) -> list[PointDisk]:
@@ -88,6 +110,24 @@ def select_disks(point: Point, vm: str, disks: Sequence[str] | None) -> list[Poi
     return [held[disk] for disk in dict.fromkeys(disks or held)]
 
 
+def select(point: Point, wish: Wish) -> list[Key]:
+    """The disks of a point that are wanted.
+
+    :raise VmUnknown: the point does not hold one of the VMs
+    :raise DiskUnknown: the point does not hold one of the disks
+    :raise NameInvalid: the new name cannot be that of a directory
+    :raise OptionsUnclear: one VM's disks or name are wanted of several VMs
+    """
+    vms = list(dict.fromkeys(wish.vms or (vm.vm for vm in point.vms)))
+    for option, given in (("--disk", wish.disks), ("--as", wish.name)):
+        if given and len(vms) > 1:
+            problem = f"{option} is for one VM, and {len(vms)} are to be restored: {', '.join(vms)}"
+            raise OptionsUnclear(problem, "name the one with --vm")
+    if wish.name is not None:
+        check_name("VM", wish.name)
+    return [(vm, disk.disk) for vm in vms for disk in select_disks(point, vm, wish.disks)]
+
+
 def chain_layers(chain: Sequence[DiskPoint], store: Path) -> tuple[Path, ...]:
     """The files of a chain, top first."""
     return tuple(store / link.layer for link in chain)
@@ -95,59 +135,29 @@ def chain_layers(chain: Sequence[DiskPoint], store: Path) -> tuple[Path, ...]:
 
 def plan_restore(
     point: Point,
-    vm: str,
-    chains: Mapping[str, Sequence[DiskPoint]],
+    chains: Mapping[Key, Sequence[DiskPoint]],
     *,
     store: Path,
     directory: Path,
     format: Format,
+    name: str | None = None,
 ) -> RestorePlan:
-    """Plan to restore the disks in ``chains``, each into a file ``<directory>/<vm>/<disk>.<format>``."""
-    directory /= vm
-    disks = tuple(
-        DiskRestore(vm, disk, chain_layers(chain, store), directory / f"{disk}.{format}")
-        for disk, chain in chains.items()
-    )
-    return RestorePlan(point.id, format, directory, disks)
+    """Plan to restore the disks in ``chains``, each into a file ``<directory>/<vm>/<disk>.<format>``.
 
-
-async def restore(
-    plan: RestorePlan,
-    *,
-    force: bool,
-    verify: bool,
-    on_progress: OnProgress,
-    recheck: Callable[[], None] = lambda: None,
-) -> None:
-    """Write every disk of the plan.
-
-    :param force: replace files that exist, unless they are in use
-    :param recheck: raises if the point was dropped before its layers could be held
-    :param verify: read every file back and compare its content with the digests of the point
-    :raise LayerDamaged: a layer is missing, or what it held has changed
-    :raise DigestsInvalid: a digest table is missing or damaged, so nothing can be verified
-    :raise TargetExists: a file is there already, and ``force`` is not given
-    :raise TargetInUse: a process has the file open
-    :raise TargetUnwritable: the directory cannot be made or written
-    :raise TargetFull: the directory has too little room
-    :raise CommandFailed: qemu-img failed
+    :param name: of the VM, if it is not to have its own
     """
-    with layers_held(layer for disk in plan.disks for layer in disk.layers):
-        recheck()
-        for disk in plan.disks:
-            check_layers(disk.layers)
-            await check_target(disk.target, force=force)
-        sizes = [await asyncio.to_thread(convert.measure, disk.layers) for disk in plan.disks]
-        _make_directory(plan.directory)
-        require_room(plan.directory, sum(sizes))
-        try:
-            for disk, size in zip(plan.disks, sizes, strict=True):
-                await _write(disk, plan.format, size, on_progress)
-                if verify:
-                    await complete_in_thread(convert.verify, disk.layers, disk.partial, plan.format)
-            _publish(plan, force=force)
-        finally:
-            durable.remove_files(disk.partial for disk in plan.disks)
+    disks = tuple(
+        DiskRestore(
+            vm,
+            disk,
+            chain_layers(chain, store),
+            directory / (name or vm) / f"{disk}.{format}",
+            chain[0].virtual_size,
+        )
+        for (vm, disk), chain in chains.items()
+    )
+    tracked = format is Format.QCOW2 and all(name in (None, disk.vm) for disk in disks)
+    return RestorePlan(point.id, format, disks, tracked)
 
 
 async def on_newest_chain(plan: Callable[[], P], act: Callable[[P], Awaitable[T]]) -> T:
@@ -186,71 +196,3 @@ def check_layers(layers: Sequence[Path]) -> None:
     for layer, below in zip_longest(layers, layers[1:]):
         if (found := backing_name(layer)) != (below.name if below else None):
             raise LayerDamaged(str(layer), f"its parent is {found}, and not {below.name if below else None}")
-
-
-async def check_target(target: Path, *, force: bool) -> None:
-    """See that a file may be written.
-
-    :raise TargetExists: it is there already, and ``force`` is not given
-    :raise TargetInUse: a process has it open
-    """
-    if not await asyncio.to_thread(os.path.lexists, target):
-        return
-    if not force:
-        raise TargetExists(str(target))
-    try:
-        # Opening it for writing takes QEMU's locks, even those against a reader of a backing file.
-        await subprocesses.run(["qemu-io", "-f", "raw", "-c", "quit", str(target)], timeout_s=LOOK_TIMEOUT_S)
-    except CommandFailed as error:
-        if LOCKED in error.stderr:
-            raise TargetInUse(str(target)) from None
-        raise
-
-
-def _make_directory(directory: Path) -> None:
-    try:
-        durable.make_directory(directory)
-    except OSError as error:
-        raise TargetUnwritable(str(directory), error.strerror or str(error)) from None
-    if not directory.is_dir() or not os.access(directory, os.W_OK | os.X_OK):
-        raise TargetUnwritable(str(directory), "it is no directory, or belongs to another user")
-
-
-def require_room(directory: Path, need_bytes: int) -> None:
-    """:raise TargetFull: the directory's file system has less room than that"""
-    free = room.free_bytes(directory)
-    if need_bytes > free:
-        raise TargetFull(str(directory), need_bytes, free)
-
-
-async def _write(disk: DiskRestore, format: Format, size: int, on_progress: OnProgress) -> None:
-    async with in_background(_watch(disk, size, on_progress), name=f"progress of {disk.target}"):
-        try:
-            await complete_in_thread(convert.write, disk.layers, disk.partial, format)
-        except OSError as error:
-            raise TargetUnwritable(str(disk.target), error.strerror or str(error)) from None
-    on_progress(disk, size, size)
-
-
-async def _watch(disk: DiskRestore, size: int, on_progress: OnProgress) -> None:
-    while True:
-        with suppress(FileNotFoundError):
-            on_progress(disk, min(size, disk.partial.stat().st_blocks * 512), size)
-        await asyncio.sleep(PROGRESS_INTERVAL_S)
-
-
-def _publish(plan: RestorePlan, *, force: bool) -> None:
-    for disk in plan.disks:
-        if force:
-            disk.partial.replace(disk.target)
-        else:
-            _link(disk)
-    durable.sync_directory(plan.directory)
-
-
-def _link(disk: DiskRestore) -> None:
-    # Unlike a rename, a link never replaces a file that came into being meanwhile.
-    try:
-        os.link(disk.partial, disk.target)
-    except FileExistsError:
-        raise TargetExists(str(disk.target)) from None

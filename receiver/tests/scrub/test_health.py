@@ -163,5 +163,5 @@ def test_what_is_damaged_is_refused_and_the_whole_points_are_named(
     assert str(caught.value) == (
         f"disk vd-a of VM db is damaged at point {points[0].id}, bytes 131072 to 196608; take point "
         f"{points[2].id}, where it is not, or what is left of this one with `livebackup-receiver restore "
-        "--no-verify`"
+        "--accept-damage`"
     )

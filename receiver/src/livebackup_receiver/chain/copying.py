@@ -10,6 +10,7 @@ import os
 import struct
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,17 +33,31 @@ def at_once(count: int) -> None:
     """The pace of whom nobody waits for."""
 
 
+class ReadFailed(OSError):
+    """It is the source of a copy that cannot be read, and not the target that cannot be written."""
+
+    def __init__(self, error: OSError, descriptor: int) -> None:
+        super().__init__(error.errno, error.strerror, os.readlink(f"/proc/self/fd/{descriptor}"))
+
+
 @dataclass
 class Copier:
     """Copies extents and counts what that moved; belongs to one thread.
 
     :param share: whether to ask for shared extents (reflink) first
+    :param begin: what the target holds below this place is there already, and not copied again
+    :param wrote: told the place up to which a copy has come
+    :param forgiving: take zeros for what cannot be read
     """
 
     share: bool
     pace: Pace = at_once
+    begin: int = 0
+    wrote: Callable[[int], None] = at_once
+    forgiving: bool = False
     copied_bytes: int = 0
     shared_bytes: int = 0
+    kept_bytes: int = 0
     _unwritten: tuple[int, int] | None = None
     _buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(BUFFER_BYTES)), repr=False)
 
@@ -51,9 +66,14 @@ class Copier:
 
         :param source: the descriptor that is read
         :param target: the descriptor that is written
-        :raise OSError: it cannot be read or written
+        :raise ReadFailed: it cannot be read
+        :raise OSError: it cannot be written
         """
-        if self.share and self._shared(source, offset, target, place, length):
+        there = min(length, max(0, self.begin - place))
+        self.kept_bytes += there
+        offset, place, length = offset + there, place + there, length - there
+        if self.share and length and self._shared(source, offset, target, place, length):
+            self.wrote(place + length)
             return
         while length > 0:
             step = min(length, COPY_BYTES)
@@ -63,6 +83,7 @@ class Copier:
                 return
             self.copied_bytes += done
             self._write_back(target, place, done)
+            self.wrote(place + done)
             offset, place, length = offset + done, place + done, length - done
 
     def _write_back(self, target: int, place: int, length: int) -> None:
@@ -104,10 +125,24 @@ class Copier:
         try:
             return os.copy_file_range(source, target, length, offset, place)
         except OSError as error:
-            if error.errno not in REFUSED:
+            # Of an I/O error nobody can say yet which of the files it is about.
+            if error.errno not in (*REFUSED, errno.EIO):
                 raise
-        done = os.preadv(source, [self._buffer[:length]], offset)
+        try:
+            done = os.preadv(source, [self._buffer[:length]], offset)
+        except OSError as error:
+            if not self.forgiving:
+                raise ReadFailed(error, source) from None
+            done = self._salvage(source, offset, min(length, BUFFER_BYTES))
         return os.pwrite(target, self._buffer[:done], place) if done else 0
+
+    def _salvage(self, source: int, offset: int, length: int) -> int:
+        """Fill the buffer with what can be read, and with zeros for the rest."""
+        self._buffer[:length] = bytes(length)
+        for start in range(0, length, BLOCK):
+            with suppress(OSError):
+                os.preadv(source, [self._buffer[start : min(start + BLOCK, length)]], offset + start)
+        return length
 
 
 def shares(directory: Path) -> bool:

@@ -6,15 +6,21 @@ from __future__ import annotations
 
 import os
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Protocol
 
+import numpy as np
 import zstandard
+from numpy.typing import NDArray
 
-from livebackup_receiver.chain.copying import BUFFER_BYTES, Copier
+from livebackup_receiver.chain.copying import BUFFER_BYTES, Copier, ReadFailed
 from livebackup_receiver.chain.image import Image
 from livebackup_receiver.chain.preamble import ZLIB
 from livebackup_receiver.chain.xts import SECTOR, Xts
 from livebackup_receiver.errors import LayerDamaged
+from livebackup_receiver.store.qcow2 import CLUSTER_BYTES
 
 # QEMU's zlib clusters have no header, and a window of 4 KiB (qcow2.txt, "Compressed clusters").
 ZLIB_WINDOW = -12
@@ -114,17 +120,60 @@ def _read(descriptor: int, buffer: memoryview, place: int) -> int:
 AnyExtent = Extent | PackedCluster
 
 
+class Readable(Protocol):
+    """A part of a disk that can be read."""
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def length(self) -> int: ...
+
+    def announce(self, start: int, length: int) -> None: ...
+
+    def read_into(self, buffer: memoryview, start: int) -> None: ...
+
+
+def parts_of(extent: AnyExtent, chosen: NDArray[np.bool_]) -> Iterator[tuple[bool, AnyExtent]]:
+    """An extent in parts, each of clusters that are all chosen, or none of them.
+
+    :param chosen: for each cluster of 64 KiB; a compressed one is an extent of its own
+    """
+    edges = [0, *(np.flatnonzero(np.diff(chosen)) + 1).tolist(), len(chosen)]
+    for first, end in pairwise(edges):
+        start = first * CLUSTER_BYTES
+        length = min(end * CLUSTER_BYTES, extent.length) - start
+        part = extent
+        if isinstance(extent, Extent):
+            part = replace(extent, offset=extent.offset + start, length=length, place=extent.place + start)
+        yield bool(chosen[first]), part
+
+
 def recode(extent: Extent, target: int, place: int, cipher: Xts | None, copier: Copier) -> None:
     """Bring an extent to a place in another file, where it is encrypted with another key, or not at all.
 
     :param target: the descriptor that is written
     :param cipher: with what it is encrypted there, by whole sectors; None: it is plain
-    :raise OSError: it cannot be read or written
+    :raise ReadFailed: it cannot be read
+    :raise OSError: it cannot be written
     """
     for start in range(0, extent.length, BUFFER_BYTES):
         length = min(BUFFER_BYTES, extent.length - start)
+        if place + start + length <= copier.begin:
+            copier.kept_bytes += length
+            continue
         copier.pace(length)
         content = memoryview(bytearray(length))
-        extent.read_into(content, start)
+        _fill(content, extent, start, copier)
         written = cipher.encrypt(content, (place + start) // SECTOR) if cipher else bytes(content)
         copier.write(target, written, place + start)
+        copier.wrote(place + start + length)
+
+
+def _fill(content: memoryview, extent: Extent, start: int, copier: Copier) -> None:
+    try:
+        extent.read_into(content, start)
+    except OSError as error:
+        if not copier.forgiving:
+            raise ReadFailed(error, extent.descriptor) from None
+        content[:] = bytes(len(content))

@@ -9,9 +9,9 @@ file.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from io import FileIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from livebackup_receiver.chain.extents import AnyExtent, Extent, PackedCluster, 
 from livebackup_receiver.chain.fold import Entries, Folded, folds
 from livebackup_receiver.chain.image import COMPRESSED, COPIED, OFFSET, ZERO, Image, Numbers
 from livebackup_receiver.chain.keyring import cipher_of
-from livebackup_receiver.errors import LayerUnsupported
+from livebackup_receiver.errors import LayerDamaged, LayerUnsupported
 
 MAX_EXTENT = 64 << 20
 # Tables that are looked at several times stay in a processor's cache.
@@ -91,21 +91,35 @@ def file_extents(descriptor: int, size: int) -> Iterator[Extent]:
         yield Extent(start, offset - start, descriptor, start)
 
 
-def write_raw(layers: Sequence[Image], target: Path, *, copier: Copier) -> None:
-    """Write a chain's content into a new raw image, with holes for its zeros; the caller syncs it.
+def write_raw(found: Iterable[AnyExtent], size: int, file: FileIO, *, copier: Copier) -> None:
+    """Bring extents of a disk to their places in a raw image, with holes for its zeros; the caller syncs it.
 
-    :raise LayerDamaged: a layer cannot be read
-    :raise OSError: the target cannot be written
+    :param file: empty but for what the copier does not copy again
+    :raise LayerDamaged: a compressed cluster cannot be unpacked
+    :raise OSError: a layer cannot be read, or the target not be written
     """
-    with target.open("x+b", buffering=0) as file:
-        file.truncate(layers[-1].virtual_size)
-        for extent in extents(layers):
-            if isinstance(extent, Extent) and extent.cipher is None:
-                copier.copy(extent.descriptor, extent.place, file.fileno(), extent.offset, extent.length)
-            elif isinstance(extent, Extent):
-                recode(extent, file.fileno(), extent.offset, None, copier)
-            else:
-                copier.write(file.fileno(), extent.unpack()[: extent.length], extent.offset)
+    file.truncate(size)
+    for extent in found:
+        if isinstance(extent, PackedCluster):
+            _unpack(extent, file, copier)
+        elif extent.cipher is None:
+            copier.copy(extent.descriptor, extent.place, file.fileno(), extent.offset, extent.length)
+        else:
+            recode(extent, file.fileno(), extent.offset, None, copier)
+
+
+def _unpack(cluster: PackedCluster, file: FileIO, copier: Copier) -> None:
+    end = cluster.offset + cluster.length
+    if end <= copier.begin:
+        copier.kept_bytes += cluster.length
+        return
+    copier.pace(cluster.length)
+    try:
+        copier.write(file.fileno(), cluster.unpack()[: cluster.length], cluster.offset)
+    except LayerDamaged:
+        if not copier.forgiving:
+            raise
+    copier.wrote(end)
 
 
 def _map_of_one(image: Image) -> Iterator[Runs]:

@@ -10,7 +10,7 @@ sector.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import FileIO
@@ -21,7 +21,7 @@ from livebackup_receiver import faultpoints
 from livebackup_receiver.chain import blank, layout
 from livebackup_receiver.chain.assembly import Assembly
 from livebackup_receiver.chain.copying import Copier
-from livebackup_receiver.chain.fold import folds
+from livebackup_receiver.chain.fold import Folded, folds
 from livebackup_receiver.chain.image import Image, open_image, with_tables
 from livebackup_receiver.chain.keyring import cipher_of
 from livebackup_receiver.chain.preamble import Span
@@ -51,23 +51,21 @@ def open_layers(paths: Sequence[Path], *, writable: int | None = None) -> Iterat
         ]
 
 
-def merge(
-    paths: Sequence[Path], target: Path, *, parent: Parent | None, copier: Copier, plain: bool = False
-) -> None:
+def merge(paths: Sequence[Path], target: Path, *, parent: Parent | None, copier: Copier) -> None:
     """Write a new file that holds over the parent what the layers hold together, durable but for its name.
+
+    It is encrypted if any of the layers is.
 
     :param paths: bottom first
     :param target: must not exist; it is gone again if this fails
-    :param plain: do not encrypt it; otherwise it is, if any of the layers is
     :raise LayerDamaged: a layer is no sound image
     :raise LayerUnsupported: the layers cannot be merged without decoding them
     :raise KeyMissing: one is encrypted, and its key was not given
     """
     with open_layers(paths) as layers:
         require_mergeable(layers, parent)
-        donor = None if plain else _donor(layers)
         try:
-            _write_new(layers, target, parent, copier, donor)
+            _write_new(layers, target, parent, copier, _donor(layers))
         except BaseException:
             target.unlink(missing_ok=True)
             raise
@@ -170,12 +168,28 @@ def _write_new(
         span = _copy_luks(donor, file, step, copier) if donor else None
         place = layout.aligned(sum(span), step) if span else step
         cipher = cipher_of(donor) if donor else None
-        assembly = Assembly(layers, file, copier, name, place, None, span, cipher)
-        for folded in folds(layers):
-            assembly.add(folded)
-        plan = assembly.finish()
-        copier.write(file.fileno(), layout.header(plan), 0)
+        _assemble(Assembly(layers, file, copier, name, place, None, span, cipher), folds(layers))
         os.fsync(file.fileno())
     with open_image(target) as made:
         check_fold(layers, made)
     faultpoints.reached("chain.merged")
+
+
+def write_plain(layers: Sequence[Image], folded: Iterable[Folded], file: FileIO, *, copier: Copier) -> None:
+    """Write an image that has no parent and is not encrypted; the caller syncs it.
+
+    The same layers give the same places, and ascending ones, so what is there already is not copied again.
+
+    :param layers: that ``folded`` is of; the last one gives the size
+    :param file: empty but for what the copier does not copy again
+    :raise LayerDamaged: a layer is no sound image
+    :raise LayerUnsupported: the layers cannot be merged without decoding them
+    """
+    _assemble(Assembly(layers, file, copier, None, layers[-1].cluster_bytes), folded)
+
+
+def _assemble(assembly: Assembly, folded: Iterable[Folded]) -> None:
+    for each in folded:
+        assembly.add(each)
+    plan = assembly.finish()
+    assembly.copier.write(assembly.file.fileno(), layout.header(plan), 0)

@@ -38,6 +38,7 @@ ReceiverError                      500  exit 1
 |  |- PointKept
 |  |- MinimumUndercut
 |  |- LockShortened
+|  |- NameTaken
 |  |- TargetExists
 |  `- TargetInUse
 |- Refused                         422  exit 7
@@ -50,16 +51,20 @@ ReceiverError                      500  exit 1
 |  |- RetentionInvalid
 |  |- RecoveryPlanInvalid
 |  |- DatePassed
-|  `- TargetUnwritable
+|  |- TargetUnwritable
+|  |- OptionsUnclear
+|  `- BasisUnusable
 |- StoreFull                       507  exit 8
 |- StoreFailed                     500  exit 8
 |- TargetFull                      507  exit 8
+|- TargetFaulty                    500  exit 8
 |- CommandFailed                   500  exit 9
 |  `- CommandTimedOut
 |- StorageDaemonFailed             500  exit 9
 |  `- NoPortFree                   503
 |- LayerDamaged                    500  exit 10
 |- PointDamaged                    409  exit 10
+|  `- PointLost
 |- LayerUnsupported                500  exit 10
 |- KeyMissing                      500  exit 10
 |- ManifestInvalid                 500  exit 10
@@ -119,6 +124,7 @@ from livebackup_receiver.errors.conflicts import (
     LayerInUse,
     LockShortened,
     MinimumUndercut,
+    NameTaken,
     PointKept,
     SessionCommitted,
     StepUnexpected,
@@ -129,6 +135,7 @@ from livebackup_receiver.errors.conflicts import (
     VmBusy,
 )
 from livebackup_receiver.errors.refusals import (
+    BasisUnusable,
     BodyInvalid,
     DatePassed,
     FormatUnsupported,
@@ -137,6 +144,7 @@ from livebackup_receiver.errors.refusals import (
     NoTrackedDisk,
     NoVms,
     RecoveryPlanInvalid,
+    OptionsUnclear,
     Refused,
     RetentionInvalid,
     TargetUnwritable,
@@ -166,14 +174,17 @@ from livebackup_receiver.errors.work import (
     ManifestInvalid,
     NoPortFree,
     PointDamaged,
+    PointLost,
     StorageDaemonFailed,
     StoreFailed,
     StoreFull,
+    TargetFaulty,
     TargetFull,
 )
 
 __all__ = [
     "AbortRequested",
+    "BasisUnusable",
     "BodyInvalid",
     "CatalogFailed",
     "CatalogLost",
@@ -200,6 +211,7 @@ __all__ = [
     "ManifestInvalid",
     "MinimumUndercut",
     "NameInvalid",
+    "NameTaken",
     "NoPortFree",
     "NoResync",
     "NoTrackedDisk",
@@ -207,10 +219,12 @@ __all__ = [
     "NobodyLeft",
     "NotReady",
     "NotRunning",
+    "OptionsUnclear",
     "ParticipantFailed",
     "ParticipantSilent",
     "PointDamaged",
     "PointKept",
+    "PointLost",
     "PointUnknown",
     "PolicyUnknown",
     "ReceiverError",
@@ -233,6 +247,7 @@ __all__ = [
     "StoreFull",
     "StoreUnsupported",
     "TargetExists",
+    "TargetFaulty",
     "TargetFull",
     "TargetInUse",
     "TargetUnwritable",

@@ -91,6 +91,16 @@ class TargetInUse(Conflict):
 
 
 @dataclass(eq=False)
+class NameTaken(Conflict):
+    """A VM would be restored under the name of another one."""
+
+    name: str
+    code = "name-taken"
+    cause_template = "{e.name} is the name of another VM that is backed up here"
+    remedy_template = "choose a name that no VM has"
+
+
+@dataclass(eq=False)
 class LayerInUse(Conflict):
     """A restore or an export reads what would be changed."""
 

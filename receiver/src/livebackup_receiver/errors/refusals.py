@@ -113,3 +113,25 @@ class TargetUnwritable(Refused):
     code = "target-unwritable"
     cause_template = "{e.path} cannot be written ({e.problem})"
     remedy_template = "name a directory that this user may write"
+
+
+@dataclass(eq=False)
+class OptionsUnclear(Refused):
+    """Options of a command that cannot be meant together."""
+
+    problem: str
+    hint: str
+    code = "options-unclear"
+    cause_template = "{e.problem}"
+    remedy_template = "{e.hint}"
+
+
+@dataclass(eq=False)
+class BasisUnusable(Refused):
+    """What lies where a restore goes cannot be the older copy of which it takes what is the same."""
+
+    path: str
+    problem: str
+    code = "basis-unusable"
+    cause_template = "{e.path} cannot be the older copy for --delta: {e.problem}"
+    remedy_template = "restore into another directory, or replace the file with --force instead"

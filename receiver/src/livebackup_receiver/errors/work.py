@@ -52,6 +52,18 @@ class TargetFull(ReceiverError):
 
 
 @dataclass(eq=False)
+class TargetFaulty(ReceiverError):
+    """The store is right, and what was written from it is not."""
+
+    path: str
+    where: str
+    code = "target-faulty"
+    exit_code = 8
+    cause_template = "{e.path} does not hold what was written to it, {e.where}"
+    remedy_template = "check the disk it lies on, or restore onto another one"
+
+
+@dataclass(eq=False)
 class CommandFailed(ReceiverError):
     """A child process ended with an error; ``stderr`` is its last output."""
 
@@ -164,5 +176,13 @@ class PointDamaged(ReceiverError):
     exit_code = 10
     cause_template = "disk {e.disk} of VM {e.vm} is damaged at point {e.point}, {e.where}"
     remedy_template = (
-        "take {e.whole}, or what is left of this one with `livebackup-receiver restore --no-verify`"
+        "take {e.whole}, or what is left of this one with `livebackup-receiver restore --accept-damage`"
     )
+
+
+@dataclass(eq=False)
+class PointLost(PointDamaged):
+    """Nothing of a disk can be read at this point."""
+
+    code = "point-lost"
+    remedy_template = "take {e.whole}"

@@ -13,8 +13,9 @@ import numpy as np
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.layer_checks import bad_checks
 from livebackup_receiver.catalog.points import DiskPoint, disk_points
-from livebackup_receiver.errors import DigestsInvalid, PointDamaged
-from livebackup_receiver.scrub.finding import LayerCheck
+from livebackup_receiver.clock import now
+from livebackup_receiver.errors import DigestsInvalid, PointDamaged, PointLost
+from livebackup_receiver.scrub.finding import Finding, LayerCheck
 from livebackup_receiver.scrub.harm import Harm, harms
 from livebackup_receiver.store.digests import read_table
 from livebackup_receiver.store.paths import DiskDirectory, Store
@@ -76,20 +77,62 @@ def known_damage(catalog: Catalog, store: Store) -> list[DiskDamage]:
     return [_damage(*key, points[key], checks, store) for key, checks in sorted(found.items()) if points[key]]
 
 
-def require_sound(catalog: Catalog, store: Store, point: str, vm: str, disks: Collection[str]) -> None:
+def require_sound(
+    catalog: Catalog,
+    store: Store,
+    point: str,
+    vm: str,
+    disks: Collection[str],
+    *,
+    accept_damage: bool = False,
+) -> None:
     """Refuse to read what a scrub has found to be damaged.
 
+    :param accept_damage: refuse only what cannot be read at all
     :raise PointDamaged: that can be seen in one of the disks at this point
+    :raise PointLost: nothing of one of the disks can be read
     """
     with catalog.read() as db:
         found = bad_checks(db, {vm})
     for disk in (each for each in disks if (vm, each) in found):
         # What is only known of merged layers may not be seen at all, and is for the next scrub to find out.
         checks = {layer: each for layer, each in found[vm, disk].items() if each.checked_at}
-        with catalog.read() as db:
-            damage = _damage(vm, disk, disk_points(db, vm, disk), checks, store)
+        damage = _damage_of(catalog, store, vm, disk, checks)
         if point in damage.hurt:
-            raise PointDamaged(point, vm, disk, where(damage, [point]), _whole(damage))
+            refused = _refusal(damage, point)
+            if isinstance(refused, PointLost) or not accept_damage:
+                raise refused
+
+
+def refusal_of(
+    catalog: Catalog, store: Store, point: str, vm: str, disk: str, found: Mapping[str, Finding]
+) -> PointDamaged:
+    """What to say to whoever wants a point, when reading it has shown damage; nothing is kept of that.
+
+    :param found: by the points of the layers
+    """
+    with catalog.read() as db:
+        known = bad_checks(db, {vm}).get((vm, disk), {})
+    checks = {
+        layer: LayerCheck(**each.model_dump(), vm=vm, disk=disk, point=layer, checked_at=now())
+        for layer, each in found.items()
+    }
+    return _refusal(_damage_of(catalog, store, vm, disk, known | checks), point)
+
+
+def _refusal(damage: DiskDamage, point: str) -> PointDamaged:
+    harm, named = damage.hurt[point], (point, damage.vm, damage.disk)
+    if harm.clusters is not None:
+        return PointDamaged(*named, where(damage, [point]), _whole(damage))
+    layer = next(each for each in harm.layers if damage.checks[each].useless)
+    return PointLost(*named, f"as a whole (layer {layer}: {damage.checks[layer].problem})", _whole(damage))
+
+
+def _damage_of(
+    catalog: Catalog, store: Store, vm: str, disk: str, checks: Mapping[str, LayerCheck]
+) -> DiskDamage:
+    with catalog.read() as db:
+        return _damage(vm, disk, disk_points(db, vm, disk), checks, store)
 
 
 def where(damage: DiskDamage, points: Iterable[str]) -> str:

@@ -61,6 +61,8 @@ HEAD_BYTES = _HEADER.size + DIGEST_BYTES
 _DIGEST_OF_ZEROS = blake3(bytes(CLUSTER_BYTES)).digest()
 
 Digests = NDArray[np.uint8]
+_Cluster = tuple[int, int | None]
+"""The number of a cluster, and its place in a file; None: it is all zeros."""
 
 
 @dataclass(frozen=True)
@@ -196,26 +198,51 @@ def _own(image: Image) -> Iterator[Entries]:
 
 def _digests(image: Image, cipher: Xts | None, held: Entries) -> bytes:
     places = np.where(held.zero, np.uint64(0), held.entries & OFFSET).tolist()
-    clusters = list(zip(held.index.tolist(), places, strict=True))
+    clusters = [(number, place or None) for number, place in zip(held.index.tolist(), places, strict=True)]
+    return _digests_of(_Disk(image.descriptor, image.virtual_size, cipher), clusters)
+
+
+def digests_of_places(
+    descriptor: int, virtual_size: int, index: NDArray[np.int64], places: NDArray[np.int64]
+) -> bytes:
+    """The digests of clusters that lie plain in a file, one after the other.
+
+    :param index: their numbers on the disk
+    :param places: in the file, in bytes
+    :raise OSError: the file cannot be read
+    """
+    clusters = [(number, place) for number, place in zip(index.tolist(), places.tolist(), strict=True)]
+    return _digests_of(_Disk(descriptor, virtual_size, None), clusters)
+
+
+@dataclass(frozen=True)
+class _Disk:
+    """A file in which clusters of a disk lie."""
+
+    descriptor: int
+    virtual_size: int
+    cipher: Xts | None
+
+
+def _digests_of(disk: _Disk, clusters: Sequence[_Cluster]) -> bytes:
     workers = os.cpu_count() or 1
     if len(clusters) < WORTH_THREADS:
-        return _digests_of(image, cipher, clusters)
+        return _digest_all(disk, clusters)
     size = -(-len(clusters) // workers)
     shares = [clusters[start : start + size] for start in range(0, len(clusters), size)]
     with ThreadPoolExecutor(workers) as pool:
-        return b"".join(pool.map(lambda share: _digests_of(image, cipher, share), shares))
+        return b"".join(pool.map(lambda share: _digest_all(disk, share), shares))
 
 
-def _digests_of(image: Image, cipher: Xts | None, clusters: Sequence[tuple[int, int]]) -> bytes:
-    """The digests of clusters by their numbers and places; place 0: all zeros."""
+def _digest_all(disk: _Disk, clusters: Sequence[_Cluster]) -> bytes:
     buffer = memoryview(bytearray(CLUSTER_BYTES))
     digests = []
     for index, place in clusters:
-        valid = min(CLUSTER_BYTES, image.virtual_size - index * CLUSTER_BYTES) if place else 0
+        valid = min(CLUSTER_BYTES, disk.virtual_size - index * CLUSTER_BYTES) if place is not None else 0
         buffer[valid:] = bytes(CLUSTER_BYTES - valid)
-        if place:
-            Extent(0, valid, image.descriptor, place, cipher).read_into(buffer[:valid], 0)
-        digest = blake3(buffer).digest() if place else ZERO
+        if place is not None:
+            Extent(0, valid, disk.descriptor, place, disk.cipher).read_into(buffer[:valid], 0)
+        digest = blake3(buffer).digest() if place is not None else ZERO
         digests.append(ZERO if digest == _DIGEST_OF_ZEROS else digest)
     return b"".join(digests)
 

@@ -13,7 +13,7 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from livebackup_receiver.chain.extents import AnyExtent
+from livebackup_receiver.chain.extents import Readable
 from livebackup_receiver.store.digests import DIGEST_BYTES, ZERO, Digests, Table, compose
 from livebackup_receiver.store.qcow2 import CLUSTER_BYTES
 
@@ -27,7 +27,7 @@ Range = tuple[int, int]
 """Offset and length on the disk, in bytes."""
 
 
-Part = tuple[AnyExtent, int, int]
+Part = tuple[Readable, int, int]
 """An extent, its first byte that is read, and how many are."""
 Window = tuple[int, list[Part]]
 """The number of the first of ``AT_ONCE`` clusters, and what is in the files of them."""
@@ -75,7 +75,7 @@ def one_layer(table: Table, *, unseen: Callable[[int, int], NDArray[np.bool_]] |
 
 
 def damaged_ranges(
-    extents: Iterable[AnyExtent], virtual_size: int, expect: Expectation, *, pace: Callable[[int], None]
+    extents: Iterable[Readable], virtual_size: int, expect: Expectation, *, pace: Callable[[int], None]
 ) -> Iterator[Range]:
     """Where data differ from their digests, ascending, neighbours as one range.
 
@@ -92,7 +92,7 @@ def damaged_ranges(
 
 
 def _damaged_clusters(
-    extents: Iterable[AnyExtent],
+    extents: Iterable[Readable],
     clusters: int,
     expect: Expectation,
     pool: ThreadPoolExecutor,
@@ -132,7 +132,7 @@ def _missing(start: int, end: int, expect: Expectation) -> Iterator[int]:
         yield from (first + np.flatnonzero(wrong)).tolist()
 
 
-def _windows(extents: Iterable[AnyExtent]) -> Iterator[Window]:
+def _windows(extents: Iterable[Readable]) -> Iterator[Window]:
     """Parts of extents by the window of clusters they are in."""
     size = AT_ONCE * CLUSTER_BYTES
     current = -1

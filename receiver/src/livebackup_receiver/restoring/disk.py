@@ -1,0 +1,208 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One disk of a restore, from its layers to a file that is complete, compared and durable, but for a name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from io import FileIO
+from pathlib import Path
+from threading import Event
+
+from livebackup_receiver import convert
+from livebackup_receiver.chain.copying import Copier, ReadFailed
+from livebackup_receiver.convert import Format
+from livebackup_receiver.errors import LayerDamaged, PointDamaged, TargetFaulty, TargetUnwritable
+from livebackup_receiver.restore import DiskRestore, OnProgress, Stage
+from livebackup_receiver.restoring.delta import Basis, open_basis
+from livebackup_receiver.restoring.manner import Manner, Restored
+from livebackup_receiver.restoring.partial import Keeper, PartialState, Start
+from livebackup_receiver.restoring.tracking import add_bitmap, has_bitmap, remove_bitmap
+from livebackup_receiver.store import durable
+from livebackup_receiver.store.digests import Table
+from livebackup_receiver.store.ranges import Range, words
+
+Judge = Callable[[DiskRestore, Mapping[str, Sequence[Range]]], PointDamaged]
+"""Makes a refusal of what is damaged of a disk, by the points of the layers that hold it."""
+
+
+class Stopped(Exception):
+    """Another disk has failed, or whoever waited does not any more."""
+
+
+@dataclass
+class DiskWork:
+    """What is needed to write one disk; belongs to one thread.
+
+    :param file: the partial file, held
+    :param bytes: that the disk's data take
+    :param bitmap: the point whose bitmap the file gets
+    """
+
+    disk: DiskRestore
+    format: Format
+    manner: Manner
+    file: FileIO
+    bytes: int
+    wanted: PartialState
+    start: Start
+    bitmap: str | None
+    judge: Judge
+    on_progress: OnProgress
+    stop: Event
+
+    @property
+    def written(self) -> Path:
+        """The file under the name that it has now."""
+        return self.disk.target if self.start.published else self.disk.partial
+
+    def go_on(self) -> None:
+        """:raise Stopped: nobody wants that any more"""
+        if self.stop.is_set():
+            raise Stopped
+
+
+def write_disk(work: DiskWork) -> Restored:
+    """Write a disk into its partial file, or what of it is missing there.
+
+    :raise PointDamaged: what a layer holds has changed, and that is not accepted
+    :raise LayerDamaged: a layer cannot be read
+    :raise DigestsInvalid: a digest table is missing or damaged, so nothing can be verified
+    :raise TargetFaulty: the file is not what was written to it
+    :raise TargetUnwritable: the file cannot be written
+    :raise CommandFailed: qemu-img failed
+    :raise Stopped: ``work.stop`` was set
+    """
+    try:
+        return _write_disk(work)
+    except LayerDamaged as error:
+        raise _located(work, error) from None
+    except ReadFailed as error:
+        raise LayerDamaged(str(error.filename), f"it cannot be read: {error.strerror}") from None
+    except OSError as error:
+        raise TargetUnwritable(str(work.disk.target), error.strerror or str(error)) from None
+
+
+def _write_disk(work: DiskWork) -> Restored:
+    work.go_on()
+    tables = convert.tables_of(work.disk.layers) if work.manner.verify else []
+    done = _written(work, tables)
+    if not work.manner.verify:
+        os.fsync(work.file.fileno())
+        return done
+    damaged = _synced_and_compared(work, tables)
+    if damaged and (work.start != Start() or work.wanted.basis) and not _in_store(work, tables, damaged):
+        # What an earlier run or somebody else has written is not what it should be: without that, then.
+        again = replace(work, start=Start(), wanted=work.wanted.model_copy(update={"basis": None}))
+        if not work.start.published:
+            return _write_disk(again)
+    return _with_damage(work, done, tables, damaged) if damaged else done
+
+
+def _with_damage(work: DiskWork, done: Restored, tables: Sequence[Table], damaged: list[Range]) -> Restored:
+    """The result without what is damaged.
+
+    :raise PointDamaged: it is the store's, and not accepted
+    :raise TargetFaulty: it is not the store's
+    """
+    lost = _in_store(work, tables, damaged)
+    if lost != damaged:
+        raise TargetFaulty(str(work.written), f"bytes {words(damaged)} of the disk")
+    if not work.manner.accept_damage:
+        raise _judged(work, tables, lost)
+    if work.bitmap and has_bitmap(work.written):
+        # The next backup must not take for granted what is not there.
+        remove_bitmap(work.written, work.bitmap)
+        durable.sync_file(work.written)
+    return replace(done, lost=lost, tracked=False)
+
+
+def _judged(work: DiskWork, tables: Sequence[Table], lost: Sequence[Range]) -> PointDamaged:
+    by_layer = convert.by_holder(work.disk.layers, tables, lost)
+    return work.judge(work.disk, {layer.stem: ranges for layer, ranges in by_layer.items()})
+
+
+def _located(work: DiskWork, error: LayerDamaged) -> LayerDamaged | PointDamaged:
+    """Where on the disk the damage of a layer is seen, if it is in some clusters only."""
+    if not work.manner.verify:
+        return error
+    try:
+        tables = convert.tables_of(work.disk.layers)
+        lost = convert.damage_in_store(work.disk.layers, tables, [(0, work.disk.virtual_size)])
+    except LayerDamaged:
+        return error
+    return _judged(work, tables, lost) if lost else error
+
+
+def _in_store(work: DiskWork, tables: Sequence[Table], damaged: Sequence[Range]) -> list[Range]:
+    return convert.damage_in_store(work.disk.layers, tables, damaged)
+
+
+def _written(work: DiskWork, tables: Sequence[Table]) -> Restored:
+    if work.start.complete:
+        return Restored(work.disk, 0, resumed_bytes=work.bytes, tracked=work.bitmap is not None)
+    with ExitStack() as stack:
+        basis = stack.enter_context(_basis(work, tables)) if work.wanted.basis else None
+        keeper = stack.enter_context(Keeper(work.disk, work.file.fileno(), work.wanted))
+        copier = _copier(work, keeper)
+        convert.fill(work.disk.layers, work.file, work.disk.partial, work.format, copier=copier, basis=basis)
+        work.on_progress(work.disk, Stage.WRITING, work.bytes, work.bytes)
+    if work.bitmap:
+        add_bitmap(work.disk.partial, work.bitmap)
+    moved = basis.moved_bytes if basis else work.bytes - copier.kept_bytes
+    taken = basis.taken_bytes if basis else 0
+    return Restored(work.disk, moved, taken, copier.kept_bytes, tracked=work.bitmap is not None)
+
+
+def _basis(work: DiskWork, tables: Sequence[Table]) -> AbstractContextManager[Basis]:
+    seen = 0
+
+    def compare(count: int) -> None:
+        nonlocal seen
+        work.go_on()
+        seen += count
+        work.on_progress(work.disk, Stage.COMPARING, min(seen, work.bytes), work.bytes)
+
+    return open_basis(work.disk.target, work.format, tables, pace=compare)
+
+
+def _copier(work: DiskWork, keeper: Keeper) -> Copier:
+    def wrote(place: int) -> None:
+        if work.manner.verify:
+            keeper.reached(place)
+        done = copier.copied_bytes + copier.shared_bytes + copier.kept_bytes
+        work.on_progress(work.disk, Stage.WRITING, min(done, work.bytes), work.bytes)
+
+    copier = Copier(
+        share=True,
+        pace=lambda count: work.go_on(),
+        begin=work.start.begin,
+        wrote=wrote,
+        forgiving=work.manner.accept_damage,
+    )
+    return copier
+
+
+def _synced_and_compared(work: DiskWork, tables: Sequence[Table]) -> list[Range]:
+    """Compare the file with the digests of the point while it is brought to the disk; where it differs.
+
+    What is read is what the kernel writes meanwhile, as nothing else has it open.
+    """
+    seen = 0
+
+    def read(count: int) -> None:
+        nonlocal seen
+        work.go_on()
+        seen += count
+        work.on_progress(work.disk, Stage.VERIFYING, min(seen, work.bytes), work.bytes)
+
+    with ThreadPoolExecutor(1) as pool:
+        synced = pool.submit(os.fsync, work.file.fileno())
+        damaged = convert.damage_in(work.written, work.format, tables, pace=read)
+        synced.result()
+    work.on_progress(work.disk, Stage.VERIFYING, work.bytes, work.bytes)
+    return damaged
