@@ -136,8 +136,8 @@ def test_a_restore_from_a_missing_layer_is_refused(cli: Run, store: SampleStore,
     result = cli("restore", point.id, "--vm", "db", "--to", str(tmp_path / "out"))
     assert result.returncode == 10
     assert refusal(result) == (
-        f"disk vd-a of VM db is damaged at point {point.id}, as a whole (layer {point.id}: it is missing); take "
-        "another copy of the store"
+        f"disk vd-a of VM db is damaged at point {point.id}, as a whole (layer {point.id}: it is missing); "
+        "take another copy of the store"
     )
 
 
