@@ -21,7 +21,7 @@ from livebackup_receiver.restore import DiskRestore, OnProgress, Stage
 from livebackup_receiver.restoring.delta import Basis, open_basis
 from livebackup_receiver.restoring.manner import Manner, Restored
 from livebackup_receiver.restoring.partial import Keeper, PartialState, Start
-from livebackup_receiver.restoring.tracking import add_bitmap, has_bitmap, remove_bitmap
+from livebackup_receiver.restoring.tracking import add_bitmaps, has_bitmap, remove_checkpoint
 from livebackup_receiver.store import durable
 from livebackup_receiver.store.digests import Table
 from livebackup_receiver.store.ranges import Range, words
@@ -116,7 +116,7 @@ def _with_damage(work: DiskWork, done: Restored, tables: Sequence[Table], damage
         raise _judged(work, tables, lost)
     if work.bitmap and has_bitmap(work.written):
         # The next backup must not take for granted what is not there.
-        remove_bitmap(work.written, work.bitmap)
+        remove_checkpoint(work.written, work.bitmap)
         durable.sync_file(work.written)
     return replace(done, lost=lost, tracked=False)
 
@@ -152,7 +152,7 @@ def _written(work: DiskWork, tables: Sequence[Table]) -> Restored:
         convert.fill(work.disk.layers, work.file, work.disk.partial, work.format, copier=copier, basis=basis)
         work.on_progress(work.disk, Stage.WRITING, work.bytes, work.bytes)
     if work.bitmap:
-        add_bitmap(work.disk.partial, work.bitmap)
+        add_bitmaps(work.disk.partial, work.bitmap, work.disk.virtual_size)
     moved = basis.moved_bytes if basis else work.bytes - copier.kept_bytes
     taken = basis.taken_bytes if basis else 0
     return Restored(work.disk, moved, taken, copier.kept_bytes, tracked=work.bitmap is not None)
