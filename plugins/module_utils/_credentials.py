@@ -42,7 +42,7 @@ def key_directory(transport: Transport, owner: tuple[int, int] | None = None) ->
 
     QEMU's client reads the file when the credentials object is made, never again.
     """
-    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-", dir=_parent()) as directory:
+    with private_directory() as directory:
         path = os.path.join(directory, "keys.psk")
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
             file.write(f"{transport.username}:{transport.key}\n")
@@ -52,8 +52,15 @@ def key_directory(transport: Transport, owner: tuple[int, int] | None = None) ->
         yield directory
 
 
+@contextlib.contextmanager
+def private_directory() -> Iterator[str]:
+    """A directory for this process alone, never on a disk if that can be; gone at the end."""
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-", dir=_parent()) as directory:
+        yield directory
+
+
 def sweep() -> None:
-    """Remove the key directories of processes that were killed."""
+    """Remove the private directories of processes that were killed."""
     for directory in glob.glob(os.path.join(_parent() or tempfile.gettempdir(), f"{_PREFIX}*-*")):
         owner = os.path.basename(directory)[len(_PREFIX) :].partition("-")[0]
         if owner.isdigit() and not os.path.exists(f"/proc/{owner}"):

@@ -41,10 +41,11 @@ async def attach(member: Member) -> None:
     """
     for plan in member.plans:
         if plan.disk.virtual_size:
-            await _attach(member.monitor, plan)
+            await attach_disk(member.monitor, plan)
 
 
-async def _attach(monitor: Monitor, plan: DiskPlan) -> None:
+async def attach_disk(monitor: Monitor, plan: DiskPlan) -> None:
+    """Make the node of one disk, whose size is not 0."""
     node, last, zero = (_names.node(kind, plan.index) for kind in ("end", "last", "zero"))
     await monitor.execute("blockdev-add", _null(node, plan.disk.virtual_size))
     granularity = _bitmaps.granularity(plan.disk)
@@ -91,10 +92,11 @@ async def place(member: Member) -> None:
     for plan in member.plans:
         require_unshrunk(member.name, plan, nodes)
         if plan.disk.virtual_size:
-            await _place(member.monitor, plan)
+            await place_disk(member.monitor, plan)
 
 
-async def _place(monitor: Monitor, plan: DiskPlan) -> None:
+async def place_disk(monitor: Monitor, plan: DiskPlan) -> None:
+    """Put the end bitmap of one disk on it and remove the node."""
     source, name = _names.node("end", plan.index), _names.end(plan.point)
     add = _transactions.bitmap_add(
         plan.disk.node,

@@ -42,11 +42,15 @@ an error into ``fail_json``.
      |    +-- ReceiverUnreachable
      |    |    +-- ReceiverUntrusted
      |    +-- ReceiverRefused
+     |    +-- ReceiverOther
+     |    +-- ReceiverLost
      |    +-- SessionAborted
      +-- RestoreError             the files to restore to
           +-- FileExists
           +-- FileInUse
           +-- SpaceShort
+          +-- FormatOther
+          +-- ContentWrong
           +-- ProgramFailed
 """
 
@@ -265,6 +269,18 @@ class ReceiverRefused(ReceiverError):
         self.status = status
 
 
+class ReceiverOther(ReceiverError):
+    """The receiver is of another version than this collection. Facts: receiver_version."""
+
+    code = "receiver-other"
+
+
+class ReceiverLost(ReceiverError):
+    """The connection to the receiver's storage daemon broke, or nothing comes over it. Facts: disk."""
+
+    code = "receiver-lost"
+
+
 class SessionAborted(ReceiverError):
     """The receiver aborted the session. Facts: session."""
 
@@ -293,6 +309,18 @@ class SpaceShort(RestoreError):
     """The file system is too full."""
 
     code = "space-short"
+
+
+class FormatOther(RestoreError):
+    """The older copy is of another format than the task names."""
+
+    code = "format-other"
+
+
+class ContentWrong(RestoreError):
+    """The receiver sent something else than was backed up. Facts: disk, offset, length."""
+
+    code = "content-wrong"
 
 
 class ProgramFailed(RestoreError):

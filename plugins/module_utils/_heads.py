@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: The Livebackup authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a disk held at its head, in digests, from the receiver. For internal use of livebackup.qemu only."""
+"""What a disk held at a point, in digests, from the receiver. For internal use of livebackup.qemu only."""
 
 from __future__ import annotations
 
@@ -19,11 +19,15 @@ FRAME = struct.Struct("<QI")
 _PIECE = 32768 * DIGEST_BYTES
 
 
-def fetch(receiver: Receiver, path: str, file: IO[bytes], clusters: int, stop: threading.Event) -> None:
+def fetch(
+    receiver: Receiver, path: str, file: IO[bytes], clusters: int, stop: threading.Event
+) -> list[tuple[int, int]]:
     """Write the digests of ``GET path`` to a file, each at its cluster's place; holes are zero clusters.
 
-    Ends early when ``stop`` is set. Raises ReceiverError.
+    Returns the runs of clusters that are not zero, as (first, count), ascending. Ends early when ``stop`` is
+    set. Raises ReceiverError.
     """
+    runs: list[tuple[int, int]] = []
     with receiver.download(path) as body:
         while not stop.is_set():
             first, count = FRAME.unpack(_exactly(body, FRAME.size))
@@ -33,8 +37,10 @@ def fetch(receiver: Receiver, path: str, file: IO[bytes], clusters: int, stop: t
                     "install collection and receiver of the same version."
                 )
             if not count:
-                return
+                break
             _store(body, file, first, count * DIGEST_BYTES)
+            runs.append((first, count))
+    return runs
 
 
 def _store(body: http.client.HTTPResponse, file: IO[bytes], first: int, count: int) -> None:

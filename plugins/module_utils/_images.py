@@ -1,63 +1,17 @@
 # SPDX-FileCopyrightText: The Livebackup authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Disk images through qemu-img. For internal use of livebackup.qemu only."""
+"""Image files as files. For internal use of livebackup.qemu only."""
 
 from __future__ import annotations
 
-import json
+import ctypes
 import os
-from dataclasses import dataclass
-from typing import Any
 
-from ansible_collections.livebackup.qemu.plugins.module_utils import _process
-from ansible_collections.livebackup.qemu.plugins.module_utils._credentials import Transport, credentials
-from ansible_collections.livebackup.qemu.plugins.module_utils._errors import FileInUse, ProgramFailed
-
-_KEY = "livebackup"
-
-
-@dataclass(frozen=True)
-class Export:
-    """A disk of a restore point, readable over NBD; ``key_directory`` holds the key."""
-
-    name: str
-    transport: Transport
-    key_directory: str
-
-    def arguments(self) -> tuple[list[str], str]:
-        """qemu-img's flags and source argument that open it. Pure."""
-        properties = credentials(self.transport, _KEY, self.key_directory)
-        options = {
-            "driver": "nbd",
-            "server.type": "inet",
-            "server.host": self.transport.host,
-            "server.port": str(self.transport.port),
-            "export": self.name,
-            "tls-creds": _KEY,
-        }
-        credentials_object = f"{properties.pop('qom-type')},{_options(properties)}"
-        return ["--object", credentials_object, "--image-opts"], _options(options)
-
-
-def _options(values: dict[str, Any]) -> str:
-    # QEMU takes a doubled comma as a comma
-    return ",".join(f"{name}={str(value).replace(',', ',,')}" for name, value in values.items())
-
-
-async def measure(export: Export, image_format: str) -> int:
-    """Bytes an image of this format needs for the content of an export. Raises ProgramFailed."""
-    flags, source = export.arguments()
-    output = await _process.run(["qemu-img", "measure", "--output=json", *flags, "-O", image_format, source])
-    required: int = json.loads(output)["required"]
-    return required
-
-
-async def convert(export: Export, image_format: str, path: str) -> None:
-    """Copy an export into a new image file, durably. Raises ProgramFailed."""
-    flags, source = export.arguments()
-    await _process.run(["qemu-img", "convert", *flags, "-W", "-m", "8", "-O", image_format, source, path])
-    sync(path)
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_HERE = -100
+_NOREPLACE = 1
+QCOW2_MAGIC = b"QFI\xfb"
 
 
 def sync(path: str) -> None:
@@ -69,18 +23,15 @@ def sync(path: str) -> None:
         os.close(descriptor)
 
 
-async def refuse_in_use(path: str) -> None:
-    """Raise FileInUse if any process has the image open, for writing or reading.
+def rename_to_free(source: str, path: str) -> None:
+    """Rename, but never onto something that exists. Raises FileExistsError, OSError."""
+    old, new = os.fsencode(source), os.fsencode(path)
+    if _LIBC.renameat2(_HERE, old, _HERE, new, _NOREPLACE) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), path)
 
-    Taken for a raw image to be repaired, qemu-img claims the file for writing and then finds that raw has no
-    checks: the lock is asked for and nothing is ever written.
-    """
-    try:
-        await _process.run(["qemu-img", "check", "-q", "-f", "raw", "-r", "leaks", path])
-    except ProgramFailed as error:
-        if "lock" in error.facts["reason"]:
-            raise FileInUse(
-                f"The file {path} is in use by another process, perhaps a running VM, so it is not "
-                "replaced, not even with force; stop the VM or restore to another place.",
-                path=path,
-            ) from error
+
+def is_qcow2(path: str) -> bool:
+    """Whether a file begins as a qcow2 image does."""
+    with open(path, "rb") as file:
+        return file.read(len(QCOW2_MAGIC)) == QCOW2_MAGIC

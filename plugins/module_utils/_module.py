@@ -10,13 +10,15 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.livebackup.qemu.plugins.module_utils._deps import require_qemu_qmp
+from ansible_collections.livebackup.qemu.plugins.module_utils._deps import require_qemu_qmp, require_restore
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import LivebackupError
 
 Function = Callable[[dict[str, Any], bool], dict[str, Any]]
 
 
-def run(module: AnsibleModule, function: Function, *, needs_qmp: bool = False) -> None:
+def run(
+    module: AnsibleModule, function: Function, *, needs_qmp: bool = False, needs_restore: bool = False
+) -> None:
     """Call ``function(params, check_mode)`` and leave with its result.
 
     The function returns what exit_json takes; ``warnings`` in it become warnings of the task. Its
@@ -25,6 +27,8 @@ def run(module: AnsibleModule, function: Function, *, needs_qmp: bool = False) -
     try:
         if needs_qmp:
             require_qemu_qmp()
+        if needs_restore:
+            require_restore()
         result = function(module.params, module.check_mode)
     except LivebackupError as error:
         for warning in error.facts.pop("warnings", []):

@@ -21,6 +21,7 @@ from typing import Any
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
     OptionError,
     ReceiverError,
+    ReceiverOther,
     ReceiverRefused,
     ReceiverUnreachable,
     ReceiverUntrusted,
@@ -34,6 +35,8 @@ ARGUMENTS: dict[str, Any] = {
     "receiver_timeout": {"type": "float", "default": 10.0},
 }
 DEFAULT_PORT = 8440
+# the collection's own, which galaxy.yml says, too
+VERSION = "0.1.0"
 # before the first byte, the receiver may have to read gigabytes
 DOWNLOAD_TIMEOUT = 120.0
 _ABOUT_THE_TOKEN = (http.client.UNAUTHORIZED, http.client.FORBIDDEN)
@@ -167,6 +170,24 @@ def connected(params: dict[str, Any]) -> Iterator[Receiver]:
         yield receiver
     finally:
         receiver.close()
+
+
+def require_same_version(receiver: Receiver) -> None:
+    """Raise ReceiverOther if the receiver is older or newer than this collection; the last number is free."""
+    found = str(receiver.get("/health").get("version", "unknown"))
+    theirs, ours = (_release(version) for version in (found, VERSION))
+    if theirs != ours:
+        older = "older" if theirs < ours else "newer"
+        raise ReceiverOther(
+            f"The receiver at {receiver.url} has version {found}, which is {older} than version {VERSION} of "
+            "this collection; install both in the same version.",
+            receiver_version=found,
+            collection_version=VERSION,
+        )
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) if part.isdigit() else 0 for part in version.split(".")[:2])
 
 
 def _tls(ca_path: str) -> ssl.SSLContext:

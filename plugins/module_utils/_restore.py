@@ -5,208 +5,71 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.livebackup.qemu.plugins.module_utils import (
-    _credentials,
-    _images,
-    _receiver,
-    _sidecar,
-)
-from ansible_collections.livebackup.qemu.plugins.module_utils._credentials import Transport
+from ansible_collections.livebackup.qemu.plugins.module_utils import _image_lock, _receiver, _target
+from ansible_collections.livebackup.qemu.plugins.module_utils._copy import Tally
 from ansible_collections.livebackup.qemu.plugins.module_utils._diff import DifferenceTracker
-from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
-    DiskUnknown,
-    FileExists,
-    OptionError,
-    ReceiverError,
-    RestoreError,
-    SpaceShort,
-    VmUnknown,
-)
-from ansible_collections.livebackup.qemu.plugins.module_utils._receiver import Receiver
-
-_PARTIAL = ".livebackup-partial"
-
-
-@dataclass(frozen=True)
-class Target:
-    """One disk and the file it goes to; ``current`` says that the file already holds it."""
-
-    disk: str
-    path: str
-    virtual_size: int
-    origin: dict[str, Any]
-    exists: bool
-    current: bool
-
-    @property
-    def partial(self) -> str:
-        """Where the image is written before it gets its name."""
-        directory, name = os.path.split(self.path)
-        return os.path.join(directory, f".{name}{_PARTIAL}")
+from ansible_collections.livebackup.qemu.plugins.module_utils._errors import OptionError
+from ansible_collections.livebackup.qemu.plugins.module_utils._restoring import Restoring
+from ansible_collections.livebackup.qemu.plugins.module_utils._target import Target
 
 
 def restore(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """Bring the files into the state of the point.
 
-    Raises RestoreError, ReceiverError, VmUnknown, DiskUnknown.
+    Raises RestoreError, ReceiverError, VmUnknown, DiskUnknown, OptionError.
     """
-    with _receiver.connected(params) as receiver:
-        vm = vm_of(receiver.get(f"/points/{params['point']}"), params["vm"])
-        targets = targets_of(params, vm)
-        due = [target for target in targets if not target.current]
-        asyncio.run(_refuse_unsafe(due, params["force"]))
-        if due and not check_mode:
-            with exported(receiver, params, due) as exports:
-                asyncio.run(_restore_all(due, exports, params["format"]))
-    return result(params, targets)
-
-
-def vm_of(point: dict[str, Any], name: str) -> dict[str, Any]:
-    """The VM's part of a point. Raises VmUnknown. Pure."""
-    vms: list[dict[str, Any]] = point["vms"]
-    for vm in vms:
-        if vm["vm"] == name:
-            return vm
-    names = ", ".join(vm["vm"] for vm in point["vms"])
-    raise VmUnknown(f"The restore point {point['id']} holds no VM {name}; it holds: {names}.", vm=name)
-
-
-def targets_of(params: dict[str, Any], vm: dict[str, Any]) -> list[Target]:
-    """What to restore where. Raises DiskUnknown, OptionError if the directory is missing."""
-    if not os.path.isdir(params["dest"]):
+    if params["stall_limit"] <= 0:
         raise OptionError(
-            f"The directory {params['dest']} does not exist on this host; create it first.",
-            dest=params["dest"],
+            f"stall_limit {params['stall_limit']:g} is no time to wait; give seconds, such as 30.",
+            stall_limit=params["stall_limit"],
         )
-    sizes = {disk["disk"]: disk["virtual_size"] for disk in vm["disks"]}
-    for name in params["disks"] or []:
-        if name not in sizes:
-            raise DiskUnknown(
-                f"The restore point {params['point']} holds no disk {name} of VM {vm['vm']}; it holds: "
-                f"{', '.join(sizes)}.",
-                vm=vm["vm"],
-                disk=name,
-            )
-    return [_target(params, disk, sizes[disk]) for disk in params["disks"] or sizes]
+    with _receiver.connected(params) as receiver:
+        _receiver.require_same_version(receiver)
+        vm = _target.vm_of(receiver.get(f"/points/{params['point']}"), params["vm"])
+        targets = _target.targets_of(params, vm)
+        due = [target for target in targets if not target.current]
+        for target in due:
+            # what is in use is said before what is merely there
+            if target.exists:
+                with _image_lock.claimed(target.path):
+                    _target.refuse_unsafe(target, force=params["force"], delta=params["delta"])
+        restoring = Restoring(receiver, params)
+        if due and not check_mode:
+            restoring.run(due)
+    return result(params, targets, restoring.tallies)
 
 
-def _target(params: dict[str, Any], disk: str, virtual_size: int) -> Target:
-    path = os.path.join(os.path.realpath(params["dest"]), f"{disk}.{params['format']}")
-    origin = _sidecar.origin(point=params["point"], vm=params["vm"], disk=disk, image_format=params["format"])
-    return Target(disk, path, virtual_size, origin, os.path.lexists(path), _sidecar.still_holds(path, origin))
-
-
-async def _refuse_unsafe(targets: list[Target], force: bool) -> None:
-    for target in targets:
-        if target.exists:
-            await _images.refuse_in_use(target.path)
-        if target.exists and not force:
-            raise FileExists(
-                f"The file {target.path} exists and is not what this task would restore; remove it, restore "
-                "to another directory, or set force to true to replace it.",
-                path=target.path,
-            )
-
-
-@contextlib.contextmanager
-def exported(receiver: Receiver, params: dict[str, Any], targets: list[Target]) -> Iterator[dict[str, Any]]:
-    """Have the receiver export the disks read-only; yields the Export of each disk. Raises ReceiverError."""
-    body = {"vm": params["vm"], "disks": [target.disk for target in targets]}
-    answer = receiver.post(f"/points/{params['point']}/exports", body, idempotent=False)
-    transport = Transport.from_api(receiver.host, answer["transport"])
-    try:
-        with _credentials.key_directory(transport) as directory:
-            yield {
-                disk["disk"]: _images.Export(disk["export"], transport, directory) for disk in answer["disks"]
-            }
-    finally:
-        # an export nobody uses expires by itself
-        with contextlib.suppress(ReceiverError):
-            receiver.delete(f"/exports/{answer['id']}")
-
-
-async def _restore_all(targets: list[Target], exports: dict[str, _images.Export], image_format: str) -> None:
-    await _require_space(targets, exports, image_format)
-    for target in targets:
-        await _restore_one(target, exports[target.disk], image_format)
-
-
-async def _require_space(
-    targets: list[Target], exports: dict[str, _images.Export], image_format: str
-) -> None:
-    needed = sum([await _images.measure(exports[target.disk], image_format) for target in targets])
-    directory = os.path.dirname(targets[0].path)
-    status = os.statvfs(directory)
-    free = status.f_bavail * status.f_frsize
-    if needed > free:
-        raise SpaceShort(
-            f"The file system of {directory} has {free} bytes free but the restore needs {needed}; free "
-            "some space or restore to another file system.",
-            dest=directory,
-            free_bytes=free,
-            needed_bytes=needed,
-        )
-
-
-async def _restore_one(target: Target, export: _images.Export, image_format: str) -> None:
-    """Write beside the target, then give it its name: what was there stays until the new file is durable."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(target.partial)
-    try:
-        os.close(os.open(target.partial, os.O_CREAT | os.O_EXCL, 0o600))
-        await _images.convert(export, image_format, target.partial)
-        # it may have been opened while we were copying
-        await _refuse_unsafe([target], force=True)
-        _inherit(target)
-        _sidecar.remove(target.path)
-        os.rename(target.partial, target.path)
-    except OSError as error:
-        raise RestoreError(
-            f"The file {target.path} cannot be written: {error.strerror}; check its directory.",
-            path=target.path,
-        ) from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(target.partial)
-    _images.sync(os.path.dirname(target.path))
-    _sidecar.write(target.path, target.origin)
-
-
-def _inherit(target: Target) -> None:
-    """Give the new file the owner and mode of the one it replaces."""
-    if target.exists:
-        status = os.stat(target.path)
-        os.chown(target.partial, status.st_uid, status.st_gid)
-        os.chmod(target.partial, status.st_mode & 0o7777)
-
-
-def result(params: dict[str, Any], targets: list[Target]) -> dict[str, Any]:
+def result(params: dict[str, Any], targets: list[Target], tallies: dict[str, Tally]) -> dict[str, Any]:
     """What the module returns, in check mode too. Pure."""
     tracker = DifferenceTracker()
     for target in targets:
         before = target.origin if target.current else "another file" if target.exists else "absent"
         tracker.compare(target.path, before, target.origin)
-    files = [
-        {
-            "disk": target.disk,
-            "path": target.path,
-            "format": params["format"],
-            "virtual_size": target.virtual_size,
-            "changed": not target.current,
-        }
-        for target in targets
-    ]
     return {
         "changed": tracker.changed,
         "diff": tracker.diff(),
         "point": params["point"],
         "vm": params["vm"],
-        "files": files,
+        "files": [file_info(target, _tally(target, tallies)) for target in targets],
+    }
+
+
+def _tally(target: Target, tallies: dict[str, Tally]) -> Tally | None:
+    return Tally() if target.current else tallies.get(target.name)
+
+
+def file_info(target: Target, tally: Tally | None) -> dict[str, Any]:
+    """One file of the result; ``tally`` is None in check mode. Pure."""
+    return {
+        "disk": target.name,
+        "path": target.path,
+        "format": target.format,
+        "virtual_size": target.virtual_size,
+        "tracking": "bitmap" if target.origin["tracked"] else "none",
+        "fetched_bytes": tally and tally.fetched_bytes,
+        "kept_bytes": tally and tally.kept_bytes,
+        "resumed_bytes": tally and tally.resumed_bytes,
+        "changed": not target.current,
     }

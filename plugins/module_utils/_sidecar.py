@@ -9,7 +9,6 @@ cheaper than comparing contents over the network.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from typing import Any
@@ -19,26 +18,23 @@ from ansible_collections.livebackup.qemu.plugins.module_utils import _images
 SUFFIX = ".livebackup.json"
 
 
-def origin(*, point: str, vm: str, disk: str, image_format: str) -> dict[str, Any]:
+def origin(*, point: str, vm: str, disk: str, image_format: str, tracked: bool) -> dict[str, Any]:
     """What a restored file holds."""
-    return {"point": point, "vm": vm, "disk": disk, "format": image_format}
+    return {"point": point, "vm": vm, "disk": disk, "format": image_format, "tracked": tracked}
 
 
-def write(path: str, contents: dict[str, Any]) -> None:
-    """Note durably that the file at ``path`` now holds ``contents``."""
+def write(path: str, contents: dict[str, Any], complete: str | None = None) -> None:
+    """Note durably that the file at ``path`` holds ``contents``, or will when ``complete`` gets its name.
+
+    A note that came first is no lie about the file that is there still: that has another size or time.
+    """
     temporary = f"{path}{SUFFIX}.partial"
     with open(temporary, "w", encoding="utf-8") as file:
-        json.dump({**contents, **_state(path)}, file)
+        json.dump({**contents, **_state(complete or path)}, file)
         file.flush()
         os.fsync(file.fileno())
     os.rename(temporary, path + SUFFIX)
     _images.sync(os.path.dirname(path))
-
-
-def remove(path: str) -> None:
-    """Forget what the file holds, before it is replaced."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path + SUFFIX)
 
 
 def still_holds(path: str, contents: dict[str, Any]) -> bool:

@@ -5,13 +5,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-from typing import Any
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
 
 import pytest
 from ansible_collections.livebackup.qemu.plugins.module_utils import (
     _credentials,
     _cut,
+    _heads,
     _participant,
     _plan,
     _receiver,
@@ -24,6 +30,9 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._member import Mem
 from ansible_collections.livebackup.qemu.plugins.module_utils._pause import Pause
 from ansible_collections.livebackup.qemu.plugins.module_utils._steps import Answer
 from ansible_collections.livebackup.qemu.plugins.module_utils._vm import Bitmap
+from blake3 import blake3
+
+EXAMPLES = Path(__file__).parents[3] / "contract/examples"
 
 
 def shape(value: Any) -> Any:
@@ -125,6 +134,24 @@ def test_progress_facts(example: Any) -> None:
 def test_every_order_is_known(example: Any, order: str) -> None:
     assert example(f"answer-{order}.response")["order"] == order
     assert order in {*_participant.FLOW, "leave", "wait"}
+
+
+def test_the_digests_of_a_disk() -> None:
+    (first, count), end, digests = _frames(EXAMPLES / "point-digests.frames", clusters=5)
+    assert (first, count, end) == (1, 2, True)
+    assert digests == bytes(32) + 2 * blake3(b"\1" * 65536).digest()
+
+
+def _frames(path: Path, clusters: int) -> tuple[tuple[int, int], bool, bytes]:
+    class Receiver:
+        @contextlib.contextmanager
+        def download(self, dummy: str) -> Iterator[IO[bytes]]:
+            yield body
+
+    file = io.BytesIO()
+    with path.open("rb") as body:
+        (run,) = _heads.fetch(Receiver(), "/", file, clusters, threading.Event())
+        return run, not body.read(), file.getvalue()
 
 
 async def test_an_unknown_order_is_an_error() -> None:
