@@ -182,6 +182,24 @@ def test_two_restores_of_the_same_file(stage: Stage) -> None:
     backups.assert_same(stage.dest / "vd-a.raw", stage.vm.path("a"))
 
 
+def test_no_vm_can_be_started_with_a_disk_that_is_being_replaced(stage: Stage) -> None:
+    own = stage.vm.path("a")
+    subprocess.run(["qemu-io", "-c", "write -P 3 0 1M", own], check=True, capture_output=True)
+    partial = own.with_name(f".{own.name}.livebackup-partial")
+    options = {"dest": None, "paths": {"vd-a": str(own)}, "force": True, "delta": True, "stall_limit": 60.0}
+    running = modules.start("restore", **stage.arguments("qcow2", **options))
+    wait_for(partial.exists, "the middle")
+    os.kill(running.process.pid, signal.SIGSTOP)
+    try:
+        opened = subprocess.run(["qemu-io", "-c", "quit", own], capture_output=True, text=True, check=False)
+        assert "lock" in opened.stderr + opened.stdout
+    finally:
+        os.kill(running.process.pid, signal.SIGCONT)
+    file = running.result(120)["files"][0]
+    assert (file["kept_bytes"], file["fetched_bytes"]) == (DATA - MIB, MIB)
+    assert stage.vm.start().running()
+
+
 def test_people_can_see_how_far_it_is(stage: Stage, tmp_path: Path) -> None:
     progress = tmp_path / "progress.json"
     running = stage.start("raw", progress_path=str(progress), stall_limit=60.0)

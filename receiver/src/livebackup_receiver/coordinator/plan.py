@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from livebackup_receiver.coordinator.reports import BitmapFault, BitmapReport, DiskReport, VmReport
 from livebackup_receiver.errors import BodyInvalid, FormatUnsupported, NoTrackedDisk, NoVms
@@ -196,18 +195,20 @@ def _obstacle(disk: DiskReport, bitmap: BitmapReport, known: Mapping[str, Ancest
         return ancestor.damaged
     if not ancestor.present:
         return f"the layer of point {bitmap.point} is missing in the store"
-    return _resize(disk, bitmap, known)
+    return _resize(disk, ancestor)
 
 
-def _resize(disk: DiskReport, bitmap: BitmapReport, known: Mapping[str, Ancestor]) -> str | None:
-    """What was cut off since the bitmap's point is not in the bitmap; nor is new area that shows old data."""
-    since = sorted(point for point in known if point >= bitmap.point)
-    sizes = [*(known[point].virtual_size for point in since), disk.virtual_size]
-    for before, after in pairwise(sizes):
-        if after < before:
-            return f"size changed from {before} to {after} bytes"
-        if after > before and (disk.growth_unit is None or before % disk.growth_unit):
-            return f"the disk grew from {before} to {after} bytes and its new area may hold old data"
+def _resize(disk: DiskReport, ancestor: Ancestor) -> str | None:
+    """What is cut off now is not in the bitmap; nor is new area that shows old data.
+
+    Newer points say nothing: they may lie on another branch, which this disk has left by a restore. A healthy
+    bitmap has not been cut off in between, which its end bitmap proves.
+    """
+    before, after = ancestor.virtual_size, disk.virtual_size
+    if after < before:
+        return f"size changed from {before} to {after} bytes"
+    if after > before and (disk.growth_unit is None or before % disk.growth_unit):
+        return f"the disk grew from {before} to {after} bytes and its new area may hold old data"
     return None
 
 
