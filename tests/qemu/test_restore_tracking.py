@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,6 +98,20 @@ def test_the_next_backup_lies_on_the_point_that_was_restored(line: Line, tmp_pat
     assert line.back_up(9)["parent"] == third
     line.go_back(fourth)
     assert line.back_up(10)["parent"] == fourth
+    line.assert_every_point_is_true(tmp_path)
+
+
+def test_a_file_that_the_receivers_command_restored_goes_on_as_well(line: Line, tmp_path: Path) -> None:
+    first = line.points[0]
+    done = line.receiver.command("restore", first, "--vm", line.vm.name, "--to", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    line.vm.stop()
+    os.replace(tmp_path / line.vm.name / "vd-a.qcow2", line.disk)
+    line.vm.start()
+    assert line.vm.checkpoints("a") == line.vm.ends("a") == [first]
+    disk = line.back_up(8)
+    assert (disk["level"], disk["parent"]) == ("incremental", first)
+    assert disk["dirty_bytes"] == 2 * MIB + 65536
     line.assert_every_point_is_true(tmp_path)
 
 
