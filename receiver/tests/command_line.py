@@ -30,7 +30,7 @@ def runner(config: Path, *first: str) -> Run:
     """Runs commands to their end, with a configuration file; ``first`` are the words that all begin with."""
 
     def run(*arguments: str) -> Finished:
-        argv = _argv(config, *first, *arguments)
+        argv = command(config, *first, *arguments)
         return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
 
     return run
@@ -65,12 +65,13 @@ class Result:
 
 async def run_command(config: Path, *arguments: str) -> Result:
     """Run a command to its end, with a configuration file."""
-    argv = _argv(config, *arguments)
+    argv = command(config, *arguments)
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*argv, stdout=pipe, stderr=pipe)
     out, err = await process.communicate()
     return Result(process.returncode or 0, out.decode(), err.decode())
 
 
-def _argv(config: Path, *arguments: str) -> list[str]:
+def command(config: Path, *arguments: str) -> list[str]:
+    """The words that start a command with a configuration file."""
     return [sys.executable, "-m", "livebackup_receiver", *arguments, "--config", str(config)]

@@ -93,11 +93,12 @@ def test_a_disk_of_the_vm_itself_is_tracked_from_birth(
     (disk,) = json.loads(done.stdout)["disks"]
     assert disk["tracked"] is True
     image = tmp_path / "out/web/vd-a.qcow2"
-    assert {str(each["name"]): each["flags"] for each in bitmaps(image)} == {
-        "livebackup:tracked": [],
-        f"livebackup:end:{point.id}": [],
+    assert {each["name"]: each["flags"] for each in bitmaps(image)} == {
         f"livebackup:{point.id}": ["auto"],
+        f"livebackup:end:{point.id}": [],
+        "livebackup:tracked": [],
     }
+    assert {each["granularity"] for each in bitmaps(image)} == {65536}
     checked = json.loads(run("qemu-img", "check", "--output=json", str(image)))
     assert {
         key: value for key, value in checked.items() if key in ("check-errors", "leaks", "corruptions")

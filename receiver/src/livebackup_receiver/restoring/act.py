@@ -72,6 +72,7 @@ async def restore(
         found = [await asyncio.to_thread(look, disk, plan, manner) for disk in plan.disks]
         for each in found:
             await targets.check_target(each.disk.target, replace=manner.replaces or each.start.published)
+            await asyncio.to_thread(check_basis, each)
         with targets.made(plan.directories):
             targets.require_room(_needs(found))
             async with _works(plan, manner, found, judge, on_progress) as works:
@@ -81,10 +82,9 @@ async def restore(
 
 
 def look(disk: DiskRestore, plan: RestorePlan, manner: Manner) -> Prospect:
-    """What an earlier run has left of a disk, and what can be taken from an older copy.
+    """What is there of a disk, and how much of it there will be.
 
     :raise LayerDamaged: a layer is no sound image
-    :raise BasisUnusable: the older copy is of another size or format
     """
     partial, target = (FileFacts.of(path) if path.is_file() else None for path in (disk.partial, disk.target))
     wanted = PartialState(
@@ -96,10 +96,19 @@ def look(disk: DiskRestore, plan: RestorePlan, manner: Manner) -> Prospect:
         basis=FileFacts.of(disk.target, changes=True) if manner.delta and target else None,
     )
     start = decide(read_state(disk.state), wanted, partial, target) if manner.verify else Start()
-    if wanted.basis and not start.published:
-        with open_basis(disk.target, plan.format, convert.tables_of(disk.layers), pace=at_once):
-            pass
     return Prospect(disk, wanted, start, convert.measure(disk.layers))
+
+
+def check_basis(found: Prospect) -> None:
+    """See that an older copy is one.
+
+    :raise BasisUnusable: it is of another size or format
+    :raise DigestsInvalid: a digest table is missing or damaged
+    """
+    disk = found.disk
+    if found.wanted.basis and not found.start.published:
+        with open_basis(disk.target, found.wanted.format, convert.tables_of(disk.layers), pace=at_once):
+            pass
 
 
 def _needs(found: Sequence[Prospect]) -> dict[Path, int]:
@@ -187,7 +196,7 @@ async def _publish(plan: RestorePlan, manner: Manner, works: Sequence[DiskWork])
 
 
 def _remove(disks: Iterable[DiskRestore]) -> None:
-    # First what vouches for the other.
+    # In this order: a run after one that was killed here finds what it takes to finish.
     some = list(disks)
-    durable.remove_files(disk.state for disk in some)
     durable.remove_files(disk.partial for disk in some)
+    durable.remove_files(disk.state for disk in some)

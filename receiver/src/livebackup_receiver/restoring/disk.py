@@ -21,7 +21,7 @@ from livebackup_receiver.restore import DiskRestore, OnProgress, Stage
 from livebackup_receiver.restoring.delta import Basis, open_basis
 from livebackup_receiver.restoring.manner import Manner, Restored
 from livebackup_receiver.restoring.partial import Keeper, PartialState, Start
-from livebackup_receiver.restoring.tracking import add_bitmaps, has_bitmap, remove_checkpoint
+from livebackup_receiver.restoring.tracking import add_bitmaps, remove_checkpoint
 from livebackup_receiver.store import durable
 from livebackup_receiver.store.digests import Table
 from livebackup_receiver.store.ranges import Range, words
@@ -114,7 +114,7 @@ def _with_damage(work: DiskWork, done: Restored, tables: Sequence[Table], damage
         raise TargetFaulty(str(work.written), f"bytes {words(damaged)} of the disk")
     if not work.manner.accept_damage:
         raise _judged(work, tables, lost)
-    if work.bitmap and has_bitmap(work.written):
+    if work.bitmap and not work.start.complete:
         # The next backup must not take for granted what is not there.
         remove_checkpoint(work.written, work.bitmap)
         durable.sync_file(work.written)
@@ -145,6 +145,9 @@ def _in_store(work: DiskWork, tables: Sequence[Table], damaged: Sequence[Range])
 def _written(work: DiskWork, tables: Sequence[Table]) -> Restored:
     if work.start.complete:
         return Restored(work.disk, 0, resumed_bytes=work.bytes, tracked=work.bitmap is not None)
+    if not work.start.begin:
+        # It would vouch for what is about to be overwritten.
+        durable.remove_files([work.disk.state])
     with ExitStack() as stack:
         basis = stack.enter_context(_basis(work, tables)) if work.wanted.basis else None
         keeper = stack.enter_context(Keeper(work.disk, work.file.fileno(), work.wanted))

@@ -125,7 +125,7 @@ class Keeper:
     disk: DiskRestore
     descriptor: int
     state: PartialState
-    every: int = KEEP_BYTES
+    every: int = field(default_factory=lambda: KEEP_BYTES)
     _reached: int = 0
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
     _running: Future[None] | None = None

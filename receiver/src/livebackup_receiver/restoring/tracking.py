@@ -1,74 +1,61 @@
 # SPDX-FileCopyrightText: The Livebackup authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A restored disk is tracked from birth: it carries the bitmaps that a backup at its point has left.
+"""A restored disk is tracked from birth: its file carries the bitmaps that a backup would have left on it.
 
-These are the marker ``livebackup:tracked``; the checkpoint bitmap of the point, which is empty, as nothing is
-written since; and the end bitmap, in which the last bytes of the disk are marked. QEMU records from the first
-write of the guest on, so the next backup is incremental from that point.
+The names are those of the collection's ``_names.py``. The checkpoint of the point is empty, and QEMU records
+in it from the first write of the guest on, so the next backup is incremental from that point. Its end bitmap,
+with only the bit of the disk's last bytes, proves that the disk was not cut off since; the marker says that
+the disk is backed up at all.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from livebackup_receiver.chain.image import open_image
 from livebackup_receiver.subprocesses import run_in_thread
 
-MARKER = "livebackup:tracked"
-GRANULARITY = 65536
+CHECKPOINT, END, MARKER = "livebackup:{}", "livebackup:end:{}", "livebackup:tracked"
 SECTOR = 512
 
 
 def add_bitmaps(image: Path, point: str, virtual_size: int) -> None:
-    """Give a qcow2 file the bitmaps of a point, all of them persistent.
-
-    :raise CommandFailed: qemu-img or qemu-io failed
-    """
-    _bitmap("--add", "--disable", image, MARKER)
-    _add_end(image, point, virtual_size)
-    _bitmap("--add", image, _checkpoint(point))
-
-
-def has_bitmap(image: Path) -> bool:
-    """Whether a qcow2 file has any.
-
-    :raise LayerDamaged: it is no sound image
-    """
-    with open_image(image) as opened:
-        return opened.has_bitmaps
-
-
-def remove_checkpoint(image: Path, point: str) -> None:
-    """Leave a file without the bitmaps of its point; it stays tracked.
+    """Give a qcow2 file the bitmaps of a point; none of its data is read or written.
 
     :raise CommandFailed: qemu-img failed
     """
-    for name in (_checkpoint(point), _end(point)):
-        _bitmap("--remove", image, name)
+    with _end_bitmap(virtual_size) as (source, name):
+        _bitmap(
+            image, "--add", "--disable", "--merge", name, "-b", str(source), "-F", "qcow2", END.format(point)
+        )
+    _bitmap(image, "--add", "--disable", MARKER)
+    _bitmap(image, "--add", CHECKPOINT.format(point))
 
 
-def _checkpoint(point: str) -> str:
-    return f"livebackup:{point}"
+def remove_checkpoint(image: Path, point: str) -> None:
+    """Have the next backup compare all of the disk instead.
+
+    :raise CommandFailed: qemu-img failed
+    """
+    for name in (CHECKPOINT, END):
+        _bitmap(image, "--remove", name.format(point))
 
 
-def _end(point: str) -> str:
-    return f"livebackup:end:{point}"
+@contextmanager
+def _end_bitmap(virtual_size: int) -> Iterator[tuple[Path, str]]:
+    """An image of its own with a bitmap in which only the last bytes are dirty, and that bitmap's name."""
+    with tempfile.TemporaryDirectory(prefix="livebackup-") as directory:
+        image = Path(directory, "end.qcow2")
+        run_in_thread(["qemu-img", "create", "-q", "-f", "qcow2", str(image), str(virtual_size)])
+        _bitmap(image, "--add", "end")
+        write = f"write -q {virtual_size - SECTOR} {SECTOR}"
+        run_in_thread(["qemu-io", "-f", "qcow2", "-c", write, str(image)])
+        yield image, "end"
 
 
-def _add_end(image: Path, point: str, virtual_size: int) -> None:
-    # A bit is set by writing only, so that is done to an empty image of this size.
-    with tempfile.TemporaryDirectory(prefix=".end-", dir=image.parent) as directory:
-        empty, name = Path(directory, "empty.qcow2"), _end(point)
-        run_in_thread(["qemu-img", "create", "-q", "-f", "qcow2", str(empty), str(virtual_size)])
-        _bitmap("--add", empty, name)
-        last = f"write -q -z {virtual_size - SECTOR} {SECTOR}"
-        run_in_thread(["qemu-io", "-f", "qcow2", "-c", last, str(empty)])
-        _bitmap("--add", "--disable", "--merge", name, "-b", empty, "-F", "qcow2", image, name)
-
-
-def _bitmap(*words: str | Path) -> None:
-    """`qemu-img bitmap`; its options come first, then the image and the name of the bitmap."""
-    granularity = ["-g", str(GRANULARITY)] if "--add" in words else []
-    *options, image, name = map(str, words)
-    run_in_thread(["qemu-img", "bitmap", *options, *granularity, "-f", "qcow2", image, name])
+def _bitmap(image: Path, *words: str) -> None:
+    *options, name = words
+    granularity = ["-g", "65536"] if "--add" in options else []
+    run_in_thread(["qemu-img", "bitmap", *options, *granularity, "-f", "qcow2", str(image), name])
