@@ -21,7 +21,7 @@ Run = Callable[..., Finished]
 
 def write_options(config: Config, path: Path) -> Path:
     """Every option of a configuration as a file."""
-    values = config.model_dump(mode="json").items()
+    values = config.model_dump(mode="json", exclude_none=True).items()
     path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in values))
     return path
 

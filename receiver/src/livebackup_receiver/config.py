@@ -151,6 +151,26 @@ class Config(BaseSettings):
         description="Most bytes per second that reading the store back takes, a tenth of it while sessions "
         "run; 0: no limit.",
     )
+    rehearsal_files: Path | None = Field(
+        default=None,
+        description="Directory of the kernels and initial RAM disks that recovery plans name; needed only "
+        "for those.",
+    )
+    rehearsal_accelerators: list[Literal["kvm", "tcg"]] = Field(
+        default=["kvm", "tcg"],
+        min_length=1,
+        description="What runs the processors of rehearsed VMs, the first of these that works: kvm, or tcg, "
+        "which works everywhere and is ten times slower.",
+    )
+    rehearsal_overlay_bytes: int = Field(
+        default=4 << 30,
+        ge=16 << 20,
+        description="Most bytes that a guest of a rehearsal may write to each of its disks; they are kept in "
+        "the store until it ends.",
+    )
+    rehearsals_kept: int = Field(
+        default=30, ge=1, description="How many rehearsals of each group are kept, the newest of them."
+    )
     check_interval_s: float = Field(
         default=300.0, gt=0, description="Seconds between two runs of all checks while the receiver serves."
     )
@@ -168,12 +188,12 @@ class Config(BaseSettings):
         default="INFO", description="Least level of log lines: DEBUG, INFO, WARNING or ERROR."
     )
 
-    @field_validator("store", "volumes")
+    @field_validator("store", "volumes", "rehearsal_files")
     @classmethod
-    def _check_absolute(cls, paths: Path | list[Path]) -> Path | list[Path]:
+    def _check_absolute(cls, paths: Path | list[Path] | None) -> Path | list[Path] | None:
         # Directories of disks on other volumes are symbolic links, which a relative path would lead astray.
         for path in paths if isinstance(paths, list) else [paths]:
-            if not path.is_absolute():
+            if path is not None and not path.is_absolute():
                 raise ValueError(f"{path} does not begin with a /")
         return paths
 

@@ -229,12 +229,35 @@ class PointVm(Model):
     disks: list[PointDisk]
 
 
+class Outcome(StrEnum):
+    """Of a rehearsal and of each VM in it; only a rehearsal is running, only a VM is not started."""
+
+    RUNNING = "running"
+    PASSED = "passed"
+    FAILED = "failed"
+    COULD_NOT_RUN = "could-not-run"
+    NOT_STARTED = "not-started"
+
+    @property
+    def words(self) -> str:
+        return self.value.replace("-", " ")
+
+
+class PointRehearsal(Model):
+    """The newest rehearsal of a point, or of a group."""
+
+    id: str
+    outcome: Outcome
+    reason: str | None
+    ended_at: Moment
+
+
 class Point(Model):
     """What a committed session leaves: one image per disk, all of the same cut.
 
     One that lacks VMs of its group is not complete, and ``missing`` names them. A pinned point is kept until
     ``pin_until``, or as long as it is pinned if that is null; a locked one cannot even be dropped by hand
-    before ``locked_until``.
+    before ``locked_until``. ``rehearsal`` is the newest one of the point.
     """
 
     id: str
@@ -248,6 +271,7 @@ class Point(Model):
     pin_reason: str | None = None
     pin_until: Moment | None = None
     locked_until: Moment | None = None
+    rehearsal: PointRehearsal | None = None
 
 
 class Group(Model):

@@ -124,15 +124,20 @@ def _not_installed(argv: Sequence[str]) -> CommandFailed:
 
 
 async def spawn(
-    argv: Sequence[str], *, stderr: IO[bytes], pass_fds: Sequence[int] = ()
+    argv: Sequence[str],
+    *,
+    stderr: IO[bytes],
+    pass_fds: Sequence[int] = (),
+    stdout: int = asyncio.subprocess.DEVNULL,
 ) -> asyncio.subprocess.Process:
     """Start a program that runs on; it is killed by the kernel if the receiver dies.
 
     :param stderr: where its messages go
     :param pass_fds: descriptors it inherits under the same numbers
+    :param stdout: where its output goes; a pipe, if the caller reads it
     :raise CommandFailed: it cannot be started
     """
-    return await _start([*GUARD, *argv], stdin=None, stderr=stderr.fileno(), pass_fds=pass_fds)
+    return await _start([*GUARD, *argv], stdin=None, stdout=stdout, stderr=stderr.fileno(), pass_fds=pass_fds)
 
 
 async def kill(process: asyncio.subprocess.Process) -> None:
@@ -152,6 +157,7 @@ async def _start(
     argv: Sequence[str],
     *,
     stdin: int | None,
+    stdout: int = asyncio.subprocess.PIPE,
     stderr: int = asyncio.subprocess.PIPE,
     pass_fds: Sequence[int] = (),
 ) -> asyncio.subprocess.Process:
@@ -159,9 +165,7 @@ async def _start(
         return await asyncio.create_subprocess_exec(
             *argv,
             stdin=asyncio.subprocess.DEVNULL if stdin is None else stdin,
-            stdout=asyncio.subprocess.PIPE
-            if stderr == asyncio.subprocess.PIPE
-            else asyncio.subprocess.DEVNULL,
+            stdout=stdout,
             stderr=stderr,
             env=_environment(),
             pass_fds=pass_fds,

@@ -13,6 +13,7 @@ from sqlalchemy import Select, func, insert, select
 from sqlalchemy.orm import Session as Database
 
 from livebackup_receiver.catalog.groups import ensure_group, require_group
+from livebackup_receiver.catalog.rehearsals import newest_of_points
 from livebackup_receiver.catalog.schema import PointDiskRow, PointRow, PointVmRow
 from livebackup_receiver.errors import DiskUnknown, PointUnknown, VmUnknown
 from livebackup_receiver.model import Consistency, Level, Point, PointDisk, PointVm
@@ -38,7 +39,8 @@ class DiskPoint:
 def add_point(db: Database, point: Point) -> None:
     """Record a committed point."""
     ensure_group(db, point.group, now=point.committed_at)
-    db.add(PointRow(**point.model_dump(exclude={"vms", "missing"}), missing=point.missing))
+    facts = point.model_dump(exclude={"vms", "missing", "rehearsal"})
+    db.add(PointRow(**facts, missing=point.missing))
     db.flush()
     vms = [{"point_id": point.id, **vm.model_dump(exclude={"disks"})} for vm in point.vms]
     disks = [
@@ -64,7 +66,7 @@ def load_point(db: Database, point_id: str) -> Point:
     row = db.get(PointRow, point_id)
     if row is None or row.dropped_at is not None:
         raise PointUnknown(point_id)
-    return _point(row)
+    return _rehearsed(db, [_point(row)])[0]
 
 
 def list_points(
@@ -82,7 +84,7 @@ def list_points(
     if vm is not None:
         require_vm(db, vm)
         query = query.where(PointRow.vms.any(PointVmRow.vm == vm))
-    return [_point(row) for row in db.scalars(query)]
+    return _rehearsed(db, [_point(row) for row in db.scalars(query)])
 
 
 def require_vm(db: Database, vm: str) -> None:
@@ -137,6 +139,22 @@ def disk_chain(db: Database, *, point: str, vm: str, disk: str) -> list[DiskPoin
 def newest_point_id(db: Database) -> str | None:
     """The greatest id of any point."""
     return db.scalar(select(func.max(PointRow.id)))
+
+
+def newest_complete_id(db: Database, group: str) -> str | None:
+    """The newest complete point of a group that is kept.
+
+    :raise GroupUnknown: no such group
+    """
+    require_group(db, group)
+    kept = select(PointRow.id).where(PointRow.group == group, PointRow.complete.is_(True), KEPT)
+    return db.scalar(kept.order_by(PointRow.id.desc()).limit(1))
+
+
+def _rehearsed(db: Database, found: list[Point]) -> list[Point]:
+    """Points with their newest rehearsals."""
+    newest = newest_of_points(db, [each.id for each in found])
+    return [each.model_copy(update={"rehearsal": newest.get(each.id)}) for each in found]
 
 
 def _point(row: PointRow) -> Point:

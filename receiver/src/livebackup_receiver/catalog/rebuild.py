@@ -14,6 +14,7 @@ from livebackup_receiver.consolidation.recovery import forget_gone, recover_merg
 from livebackup_receiver.decisions import recover_marks
 from livebackup_receiver.policies import recover_policies
 from livebackup_receiver.recovery_plans import recover_plans
+from livebackup_receiver.rehearsal.conduct import recover_rehearsals
 from livebackup_receiver.store.inventory import take_inventory
 from livebackup_receiver.store.marks import read_marks
 from livebackup_receiver.store.paths import Store
@@ -35,5 +36,6 @@ def rebuild(catalog: Catalog, store: Store) -> Survey:
     recover_marks(catalog, store)
     recover_policies(catalog, store)
     recover_plans(catalog, store)
+    recover_rehearsals(catalog, store)
     forget_gone(catalog, store)
     return found

@@ -25,6 +25,7 @@ from livebackup_receiver.decisions import recover_marks
 from livebackup_receiver.model import Session, SessionState
 from livebackup_receiver.policies import recover_policies
 from livebackup_receiver.recovery_plans import recover_plans
+from livebackup_receiver.rehearsal.conduct import recover_rehearsals
 from livebackup_receiver.storage_daemon.leftovers import sweep
 from livebackup_receiver.store import durable
 from livebackup_receiver.store.durable import TEMPORARY_SUFFIX
@@ -50,6 +51,7 @@ def recover(catalog: Catalog, store: Store, *, now: datetime) -> None:
     recover_marks(catalog, store)
     recover_policies(catalog, store)
     recover_plans(catalog, store)
+    recover_rehearsals(catalog, store)
     recover_merges(catalog, store)
     forget_gone(catalog, store)
     remove_leftovers(catalog, store, [disk.path for dummy, dummy, disk in store.disks()])

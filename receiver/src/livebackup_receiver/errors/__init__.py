@@ -23,6 +23,8 @@ ReceiverError                      500  exit 1
 |  |- NoResync
 |  |- PolicyUnknown
 |  |- RecoveryPlanUnknown
+|  |- RehearsalUnknown
+|  |- NoPoint
 |  |- TokenUnknown
 |  `- RouteUnknown
 |- StoreBusy                       503  exit 3
@@ -154,10 +156,12 @@ from livebackup_receiver.errors.unknown import (
     ExportUnknown,
     GroupUnknown,
     LeaseUnknown,
+    NoPoint,
     NoResync,
     PointUnknown,
     PolicyUnknown,
     RecoveryPlanUnknown,
+    RehearsalUnknown,
     RouteUnknown,
     SessionUnknown,
     TokenUnknown,
@@ -212,6 +216,7 @@ __all__ = [
     "MinimumUndercut",
     "NameInvalid",
     "NameTaken",
+    "NoPoint",
     "NoPortFree",
     "NoResync",
     "NoTrackedDisk",
@@ -231,6 +236,7 @@ __all__ = [
     "RecoveryPlanInvalid",
     "RecoveryPlanUnknown",
     "Refused",
+    "RehearsalUnknown",
     "RequestRefused",
     "RequiredVmMissing",
     "RetentionInvalid",

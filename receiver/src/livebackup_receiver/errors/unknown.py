@@ -107,6 +107,24 @@ class RecoveryPlanUnknown(Unknown):
 
 
 @dataclass(eq=False)
+class RehearsalUnknown(Unknown):
+    rehearsal: str
+    code = "rehearsal-unknown"
+    cause_template = "rehearsal {e.rehearsal} does not exist, or is not kept any more"
+    remedy_template = "list the rehearsals of a group with `livebackup-receiver rehearse list`"
+
+
+@dataclass(eq=False)
+class NoPoint(Unknown):
+    """A group has nothing that could be rehearsed."""
+
+    group: str
+    code = "no-point"
+    cause_template = "group {e.group} has no complete restore point"
+    remedy_template = "run its backup, or name an incomplete point"
+
+
+@dataclass(eq=False)
 class TokenUnknown(Unknown):
     token: str
     code = "token-unknown"

@@ -25,11 +25,10 @@ KEY_BYTES = 32
 NAME_BYTES = 24
 
 
-class ExportServer:
-    """The NBD server of one storage daemon."""
+class NamedExports:
+    """Exports of a storage daemon under names that cannot be guessed."""
 
-    def __init__(self, daemon: StorageDaemon, transport: Transport) -> None:
-        self.transport = transport
+    def __init__(self, daemon: StorageDaemon) -> None:
         self.daemon = daemon
         self._ids = (f"export-{number}" for number in itertools.count())
 
@@ -44,6 +43,14 @@ class ExportServer:
             {"type": "nbd", "id": export, "node-name": node, "name": name, "writable": writable},
         )
         return name
+
+
+class ExportServer(NamedExports):
+    """The NBD server of one storage daemon."""
+
+    def __init__(self, daemon: StorageDaemon, transport: Transport) -> None:
+        super().__init__(daemon)
+        self.transport = transport
 
     async def close(self) -> None:
         """End the server with every export (``nbd-server-stop``); their clients are cut off.

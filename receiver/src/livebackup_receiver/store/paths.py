@@ -119,6 +119,22 @@ class Store:
         """How groups are brought up; see ``store.recovery_plans``."""
         return self.root / "recovery-plans.json"
 
+    @property
+    def rehearsals(self) -> Path:
+        """What rehearsals have shown; see ``rehearsal.kept``."""
+        return self.root / "rehearsals"
+
+    @property
+    def rehearsing(self) -> Path:
+        """Where rehearsals that run have their private directories; empty at rest."""
+        return self.rehearsals / "running"
+
+    def rehearsal(self, rehearsal: str) -> Path:
+        """:raise NameInvalid: it is no rehearsal's id"""
+        if not POINT.fullmatch(rehearsal):
+            raise NameInvalid("rehearsal", rehearsal)
+        return self.rehearsals / rehearsal
+
     def mark(self, point: str) -> Path:
         """:raise NameInvalid: it is no point's id"""
         return self.points / (check_point(point) + MANIFEST_SUFFIX)
