@@ -10,7 +10,7 @@ from functools import partial
 import typer
 from rich.console import Console
 
-from bench import coordination, cut, impact, ingest, resync, store
+from bench import coordination, cut, impact, ingest, restore, resync, store
 from bench.report import Report
 
 SECTIONS: dict[str, Callable[[], Report]] = {
@@ -21,6 +21,8 @@ SECTIONS: dict[str, Callable[[], Report]] = {
     "resync": resync.run,
     "store": store.run,
     **{f"store-{part}": partial(store.run_part, part) for part in store.PARTS},
+    "restore": restore.run,
+    **{f"restore-{part}": partial(restore.run_part, part) for part in restore.PARTS},
 }
 
 

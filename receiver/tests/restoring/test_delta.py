@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,11 @@ async def test_without_a_copy_all_is_moved(
     assert (done.moved_bytes, done.taken_bytes) == (16 * CLUSTER, 0)
 
 
+def wait_gone(pid: str) -> None:
+    while Path("/proc", pid).exists():
+        time.sleep(0.02)
+
+
 async def test_a_copy_in_use_is_refused(store: SampleStore, points: list[Point], tmp_path: Path) -> None:
     (first,) = await act(plan(store, points[0], tmp_path))
     pidfile, image = tmp_path / "pid", first.disk.target
@@ -109,8 +115,7 @@ async def test_a_copy_in_use_is_refused(store: SampleStore, points: list[Point],
     finally:
         pid = pidfile.read_text().strip()
         run("kill", pid)
-        while Path("/proc", pid).exists():
-            await asyncio.sleep(0.02)
+        await asyncio.to_thread(wait_gone, pid)
     content = bytes([1]) * 16 * CLUSTER + bytes(24 * CLUSTER) + bytes([2]) * CLUSTER
     assert read_image(image, "qcow2", tmp_path) == content.ljust(DISK_SIZE, b"\0")
     assert os.listdir(image.parent) == [image.name]
