@@ -46,6 +46,8 @@ class Connection:
         self, handle: Any, stop: threading.Event, explain: Explain, channel: Channel | None = None
     ) -> None:
         self._handle = handle
+        # a read that fails is an error here, so nobody sees what was in its buffer
+        handle.set_pread_initialize(False)
         self._stop = stop
         self._explain = explain
         self._channel = channel
