@@ -194,9 +194,7 @@ def _forget_empty(targets: list[Target], partials: dict[str, int]) -> None:
 def publish(target: Target, descriptor: int) -> None:
     """Make the complete file durable, note what it is, and give it its name. Raises FileExists, OSError."""
     if target.exists:
-        status = os.stat(target.path)
-        os.fchown(descriptor, status.st_uid, status.st_gid)
-        os.fchmod(descriptor, status.st_mode & 0o7777)
+        _inherit(target.path, descriptor)
     os.fsync(descriptor)
     _sidecar.write(target.path, target.origin, target.partial)
     if target.exists:
@@ -211,3 +209,14 @@ def publish(target: Target, descriptor: int) -> None:
                 path=target.path,
             ) from error
     _images.sync(target.directory)
+
+
+def _inherit(path: str, descriptor: int) -> None:
+    """Give the new file owner, mode, ACL and SELinux label of the one it replaces."""
+    status = os.stat(path)
+    os.fchown(descriptor, status.st_uid, status.st_gid)
+    os.fchmod(descriptor, status.st_mode & 0o7777)
+    for name in os.listxattr(path):
+        # what a file system or policy forbids to copy
+        with contextlib.suppress(OSError):
+            os.setxattr(descriptor, name, os.getxattr(path, name))

@@ -118,8 +118,8 @@ seealso:
   - module: livebackup.qemu.point_info
 notes:
   - The token must have the role C(restore).
-  - New files belong to the user the task runs as and only that user may read them. Replaced files keep owner
-    and mode.
+  - New files belong to the user the task runs as and only that user may read them. Replaced files keep owner,
+    mode and extended attributes, but not the snapshots inside a qcow2 image.
 """
 
 EXAMPLES = r"""

@@ -15,7 +15,7 @@ import backups
 import plays
 import pytest
 from conftest import MakeMachine
-from machine import MIB, Image, Machine
+from machine import MIB, Image, Machine, wait_for
 from receiving import ReceiverProcess
 
 
@@ -179,6 +179,25 @@ def test_a_rollback_that_was_broken_off_is_repeated(site: Site) -> None:
     site.assert_holds("1")
     assert site.saved()[-1] == saved
     plays.succeed("rollback", site.rollback(saved))
+    site.assert_holds("3")
+
+
+def test_a_rollback_whose_controller_is_killed_goes_on_or_is_repeated(site: Site) -> None:
+    site.vm.stop()
+    given = site.rollback(site.points[0])
+    killed = plays.start("rollback", given)
+    group = f"rollback-{site.vm.name}"
+
+    def opened() -> list[Any]:
+        sessions: list[Any] = site.receiver.call("GET", f"/sessions?group={group}", role="read")["sessions"]
+        return sessions
+
+    wait_for(opened, "the session", 180)
+    killed.kill()
+    killed.communicate()
+    plays.succeed("rollback", given)
+    site.assert_holds("1")
+    plays.succeed("rollback", site.rollback(site.saved()[-1]))
     site.assert_holds("3")
 
 

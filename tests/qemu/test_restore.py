@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,9 +98,11 @@ def test_another_point_needs_force(stage: Stage) -> None:
     assert "set force to true to replace it" in refused["msg"]
     assert (stage.dest / "vd-a.qcow2").read_bytes() == before
     (stage.dest / "vd-a.qcow2").chmod(0o640)
+    os.setxattr(stage.dest / "vd-a.qcow2", "trusted.note", b"kept")
     assert stage.restore(force=True)["changed"]
     backups.assert_same(stage.dest / "vd-a.qcow2", stage.truth)
     assert (stage.dest / "vd-a.qcow2").stat().st_mode & 0o777 == 0o640
+    assert os.getxattr(stage.dest / "vd-a.qcow2", "trusted.note") == b"kept"
     assert not stage.restore(force=True)["changed"]
 
 
