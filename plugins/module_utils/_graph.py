@@ -32,8 +32,8 @@ def child(edges: tuple[tuple[str, str, str], ...], parent: str, name: str) -> st
 
 
 def below_our_filters(edges: tuple[tuple[str, str, str], ...], node: str) -> str:
-    """The first node under ``node`` that is not a copy-before-write filter of ours."""
-    while _names.node_kind(node) == "cbw":
+    """The first node under ``node`` that is not a filter of ours: copy-before-write, or that of a move."""
+    while _names.node_kind(node) == "cbw" or _names.is_moving(node):
         node = child(edges, node, "file") or ""
     return node
 

@@ -17,6 +17,7 @@ FROZEN = "livebackup:frozen"
 END = "livebackup:end"
 
 PREFIX = "lb-"
+MOVING = "livebackup-moving-"
 PAUSE = "lb-pause"
 FREEZE = "lb-freeze"
 HOOK = "lb-hook"
@@ -77,6 +78,24 @@ def end_job(index: int) -> str:
 def reading(index: int) -> str:
     """Id of the job that reads the disk with this index to compare it."""
     return f"{PREFIX}read-{index}"
+
+
+def moving_job(index: int) -> str:
+    """Id of the job that moves the disk with this index here.
+
+    Not one of ``PREFIX``, since a backup ends those; for a backup it is the job of another program.
+    """
+    return f"{MOVING}job-{index}"
+
+
+def moving_node(index: int) -> str:
+    """Name of the filter that this job puts over the disk."""
+    return f"{MOVING}{index}"
+
+
+def is_moving(name: str) -> bool:
+    """Whether a node is such a filter."""
+    return name.startswith(MOVING)
 
 
 def fd(index: int) -> str:

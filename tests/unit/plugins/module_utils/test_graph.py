@@ -30,6 +30,11 @@ def test_the_current_child_is_found_not_the_remembered_one() -> None:
     assert _graph.below_our_filters(SNAPSHOT_UNDER_FILTER, "disk-a") == "disk-a"
 
 
+def test_the_filter_of_a_move_is_not_the_disk() -> None:
+    moving = (("livebackup-moving-0", "file", "disk-a"), ("disk-a", "backing", "nbd"))
+    assert _graph.below_our_filters(moving, "livebackup-moving-0") == "disk-a"
+
+
 def test_the_backing_chain() -> None:
     assert _graph.backing_chain(SNAPSHOT_UNDER_FILTER, "overlay") == ("disk-a", "base")
 

@@ -1,0 +1,374 @@
+# SPDX-FileCopyrightText: The Livebackup authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A VM's disks at a point, at once: overlays here, everything else still on the receiver.
+
+For internal use of livebackup.qemu only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import grp
+import json
+import os
+import pwd
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.livebackup.qemu.plugins.module_utils import (
+    _images,
+    _move,
+    _overlay,
+    _receiver,
+    _restore,
+    _tender,
+)
+from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
+    FileExists,
+    FileInUse,
+    OptionError,
+    ReceiverError,
+    ReceiverRefused,
+    VmOwned,
+)
+from ansible_collections.livebackup.qemu.plugins.module_utils._receiver import Receiver
+from ansible_collections.livebackup.qemu.plugins.module_utils._tender import Tender
+
+_GONE = "lease-unknown"
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """One disk; ``backing`` is None: there is no file yet, "": it needs no backing file any more."""
+
+    disk: str
+    path: str
+    size: int
+    backing: str | None
+
+
+def instant_restore(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Bring a VM's disks into the wanted state.
+
+    Raises ReceiverError, RestoreError, VmError, OptionError, DependencyError, MonitorError.
+    """
+    work = {"served": _serve, "moved": _finish, "absent": _give_up}[params["state"]]
+    return asyncio.run(work(params, check_mode))
+
+
+async def _serve(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    tender = _tender.tender_of(params)
+    known = _tender.read(tender)
+    owner = _owner(params)
+    warnings: list[str] = []
+    with _receiver.connected(params) as receiver:
+        if known is None:
+            targets = _wanted(receiver, params)
+            overlays = await _look(tender, targets)
+            _refuse_strangers(tender, overlays, everything=True)
+            if not check_mode:
+                known = _take_lease(receiver, params, tender, targets, owner)
+        else:
+            _refuse_other(params, known)
+            overlays = await _look(tender, _known_targets(known))
+            _refuse_strangers(tender, overlays)
+            if not check_mode:
+                await _keep_lease(receiver, params, tender, known, warnings)
+    missing = [overlay for overlay in overlays if overlay.backing is None]
+    started = not _tender.serves(tender)
+    if not check_mode and known is not None:
+        await _tender.start(tender)
+        await asyncio.gather(
+            *(
+                _overlay.create(
+                    each.path,
+                    backing=tender.uri(each.disk),
+                    size=each.size,
+                    point=params["point"],
+                    owner=owner,
+                )
+                for each in missing
+            )
+        )
+    changed = bool(missing) or started
+    return {"changed": changed, **_facts(params, tender, overlays), "warnings": warnings}
+
+
+def _wanted(receiver: Receiver, params: dict[str, Any]) -> list[Overlay]:
+    vm = _restore.vm_of(receiver.get(f"/points/{params['point']}"), params["vm"])
+    targets = _restore.targets_of({**params, "format": "qcow2"}, vm)
+    return [Overlay(target.disk, target.path, target.virtual_size, None) for target in targets]
+
+
+def _known_targets(known: dict[str, Any]) -> list[Overlay]:
+    return [
+        Overlay(disk, os.path.join(known["dest"], f"{disk}.qcow2"), size, None)
+        for disk, size in known["disks"].items()
+    ]
+
+
+async def _look(tender: Tender, targets: list[Overlay]) -> list[Overlay]:
+    found = await asyncio.gather(*(_overlay.backing_of(each.path) for each in targets))
+    return [Overlay(each.disk, each.path, each.size, backing) for each, backing in zip(targets, found)]
+
+
+def _refuse_strangers(tender: Tender, overlays: list[Overlay], everything: bool = False) -> None:
+    """Raise FileExists if a file is not what we have made; a disk that was moved has no backing file."""
+    for each in overlays:
+        ours = () if everything else (None, "", tender.uri(each.disk))
+        if each.backing is not None and each.backing not in ours:
+            raise FileExists(
+                f"The file {each.path} exists and is not the overlay of an instant restore that goes on; "
+                "move it away, or restore to another directory.",
+                path=each.path,
+            )
+
+
+def _refuse_other(params: dict[str, Any], known: dict[str, Any]) -> None:
+    """Raise VmOwned if the VM is being restored to something else."""
+    wanted = {"point": params["point"], "vm": params["vm"], "dest": os.path.realpath(params["dest"])}
+    same = all(known[name] == value for name, value in wanted.items())
+    if same and set(params["disks"] or known["disks"]) == set(known["disks"]):
+        return
+    raise VmOwned(
+        f"VM {known['name']} is already being restored, disks {', '.join(known['disks'])} from point "
+        f"{known['point']} into {known['dest']}; end that first with state moved, or give it up with state "
+        "absent.",
+        vm=known["name"],
+        point=known["point"],
+        dest=known["dest"],
+    )
+
+
+def _take_lease(
+    receiver: Receiver,
+    params: dict[str, Any],
+    tender: Tender,
+    targets: list[Overlay],
+    owner: tuple[int, int] | None,
+) -> dict[str, Any]:
+    """Have the receiver keep the point, and write down what the tender needs."""
+    lease = _lease(receiver, params, [each.disk for each in targets])
+    try:
+        with open(params["receiver_ca_path"], encoding="ascii") as file:
+            ca = file.read()
+        facts = {
+            "name": tender.vm,
+            "vm": params["vm"],
+            "point": params["point"],
+            "dest": os.path.realpath(params["dest"]),
+            "disks": {each.disk: each.size for each in targets},
+            "socket": tender.socket,
+            "owner": owner,
+            "qmp_sockets": params["qmp_sockets"],
+            "receiver_url": params["receiver_url"],
+            "ca": ca,
+            "lease": lease["id"],
+            "secret": lease["secret"],
+            "stall_s": _tender.STALL_SECONDS,
+            "limit_s": _tender.LIMIT_SECONDS,
+        }
+        _tender.write(tender, facts)
+    except BaseException:
+        with contextlib.suppress(ReceiverError):
+            receiver.delete(f"/leases/{lease['id']}")
+        raise
+    return facts
+
+
+def _lease(receiver: Receiver, params: dict[str, Any], disks: list[str]) -> dict[str, Any]:
+    body = {"vm": params["vm"], "disks": disks, "holder": socket.gethostname()}
+    return receiver.post(f"/points/{params['point']}/leases", body, idempotent=False)
+
+
+async def _keep_lease(
+    receiver: Receiver, params: dict[str, Any], tender: Tender, known: dict[str, Any], warnings: list[str]
+) -> None:
+    """Take another lease if the receiver has ended ours, which it does after weeks without a use."""
+    try:
+        if any(lease["id"] == known["lease"] for lease in receiver.get("/leases")["leases"]):
+            return
+        lease = _lease(receiver, params, list(known["disks"]))
+    except ReceiverRefused:
+        raise
+    except ReceiverError as error:
+        warnings.append(f"{error.message} VM {tender.vm} goes on when it is back.")
+        return
+    known.update(lease=lease["id"], secret=lease["secret"])
+    _tender.write(tender, known)
+    await _tender.stop(tender)
+
+
+async def _finish(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    tender = _tender.tender_of(params)
+    known = _tender.read(tender)
+    if known is None:
+        return {"changed": False, "finished": True, "progress": [], **await _moved_before(params, tender)}
+    overlays = await _look(tender, _known_targets(known))
+    _refuse_strangers(tender, overlays)
+    for each in overlays:
+        if each.backing is None:
+            raise OptionError(
+                f"The overlay {each.path} of VM {tender.vm} is not there; bring it back, or give the restore "
+                "up with state absent.",
+                path=each.path,
+            )
+    finished, progress = False, []
+    if not check_mode:
+        if any(each.backing for each in overlays):
+            await _tender.start(tender)
+            progress = await _move.move(params, tender.vm, [(each.disk, each.path) for each in overlays])
+        finished = all(each["finished"] for each in progress)
+        if finished:
+            await _end(tender, known)
+    return {
+        "changed": True,
+        "finished": finished,
+        "progress": progress,
+        **_facts(params, tender, overlays),
+    }
+
+
+async def _moved_before(params: dict[str, Any], tender: Tender) -> dict[str, Any]:
+    """Raise OptionError unless the directory holds disks of the VM that were moved."""
+    dest = os.path.realpath(params["dest"])
+    names = params["disks"] or sorted(
+        name[: -len(".qcow2")]
+        for name in (os.listdir(dest) if os.path.isdir(dest) else [])
+        if name.endswith(".qcow2")
+    )
+    overlays = await _look(
+        tender, [Overlay(name, os.path.join(dest, f"{name}.qcow2"), 0, None) for name in names]
+    )
+    if not overlays or any(each.backing != "" for each in overlays):
+        raise OptionError(
+            f"VM {tender.vm} is not being restored into {params['dest']}; use state served first, or correct "
+            "name, dest or state_dir.",
+            vm=tender.vm,
+            dest=params["dest"],
+        )
+    return _facts(params, tender, overlays)
+
+
+async def _give_up(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    tender = _tender.tender_of(params)
+    known = _tender.read(tender)
+    if known is None:
+        return {"changed": False, **_facts(params, tender, [])}
+    overlays = [each for each in await _look(tender, _known_targets(known)) if each.backing]
+    for each in overlays:
+        await _refuse_loss(tender, each, params["force"])
+    warnings: list[str] = []
+    if not check_mode:
+        for each in overlays:
+            os.unlink(each.path)
+        await _end(tender, known, warnings)
+    return {"changed": True, **_facts(params, tender, []), "warnings": warnings}
+
+
+async def _refuse_loss(tender: Tender, overlay: Overlay, force: bool) -> None:
+    try:
+        await _images.refuse_in_use(overlay.path)
+    except FileInUse as error:
+        raise FileInUse(
+            f"The overlay {overlay.path} is in use, perhaps by the running VM {tender.vm}, so the restore is "
+            "not given up, not even with force; stop the VM first.",
+            path=overlay.path,
+        ) from error
+    if not force and await _overlay.written_to(overlay.path):
+        raise FileExists(
+            f"The overlay {overlay.path} holds what VM {tender.vm} has written since it was restored; keep "
+            "it with state moved, or set force to true to lose that.",
+            path=overlay.path,
+        )
+
+
+async def _end(tender: Tender, known: dict[str, Any], warnings: list[str] | None = None) -> None:
+    """The tender, the lease and all files of ours, in an order that can be repeated after a kill."""
+    await _tender.stop(tender)
+    try:
+        _release(tender, known)
+    except ReceiverError as error:
+        if warnings is not None:
+            warnings.append(
+                f"{error.message} The lease {known['lease']} of point {known['point']} could not be "
+                "released; it ends by itself after some weeks, or by livebackup-receiver lease release."
+            )
+    _tender.forget(tender)
+
+
+def _release(tender: Tender, known: dict[str, Any]) -> None:
+    """With the lease's own secret. Raises ReceiverError."""
+    authority = os.path.join(tender.state, "ca.pem")
+    with open(authority, "w", encoding="ascii") as file:
+        file.write(known["ca"])
+    receiver = Receiver(
+        url=known["receiver_url"],
+        token=known["secret"],
+        token_from=tender.parameters,
+        ca_path=authority,
+        timeout=_tender.LIMIT_SECONDS,
+    )
+    try:
+        receiver.delete(f"/leases/{known['lease']}")
+    except ReceiverRefused as error:
+        if error.code != _GONE:
+            raise
+    finally:
+        receiver.close()
+
+
+def _owner(params: dict[str, Any]) -> tuple[int, int] | None:
+    """Who runs QEMU; None: who runs this. Raises OptionError."""
+    user, group = params["owner"], params["group"]
+    if user is None and group is None:
+        return None
+    try:
+        entry = pwd.getpwnam(user) if user else pwd.getpwuid(os.geteuid())
+        return entry.pw_uid, grp.getgrnam(group).gr_gid if group else entry.pw_gid
+    except KeyError as error:
+        raise OptionError(
+            f"There is no such user or group on this host: {error.args[0]}; correct owner or group.",
+            owner=user,
+            group=group,
+        ) from error
+
+
+def _facts(params: dict[str, Any], tender: Tender, overlays: list[Overlay]) -> dict[str, Any]:
+    """What the module returns beside its verdict. Pure."""
+    return {
+        "vm": tender.vm,
+        "point": params["point"],
+        "disks": [
+            {
+                "disk": each.disk,
+                "path": each.path,
+                "virtual_size": each.size,
+                "blockdev": blockdev(each.disk, each.path),
+                "device": device(each.disk),
+            }
+            for each in overlays
+        ],
+    }
+
+
+def blockdev(disk: str, path: str) -> str:
+    """The argument of QEMU's ``-blockdev`` for an overlay. Pure."""
+    file = {"driver": "file", "filename": path, "cache": {"direct": True}}
+    return json.dumps(
+        {
+            "driver": "qcow2",
+            "node-name": f"disk-{disk}",
+            "cache": {"direct": True},
+            "discard": "unmap",
+            "file": file,
+        }
+    )
+
+
+def device(disk: str) -> str:
+    """The argument of ``-device``; without stop, the guest might see an error. Pure."""
+    return f"virtio-blk-pci,id={disk},drive=disk-{disk},rerror=stop,werror=stop"
