@@ -40,8 +40,14 @@ def sharing_path(sharing_file_system: Path) -> Iterator[Path]:
         yield Path(path)
 
 
+@pytest.fixture(scope="session")
+def browse_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the system of throw-away guests is made, once for all tests."""
+    return tmp_path_factory.mktemp("browse")
+
+
 @pytest.fixture
-def config(tmp_path: Path, tls: TlsFiles) -> Config:
+def config(tmp_path: Path, tls: TlsFiles, browse_cache: Path) -> Config:
     """A receiver of its own on loopback, with a store that is never full."""
     (tmp_path / "store").mkdir()
     return Config(
@@ -53,6 +59,7 @@ def config(tmp_path: Path, tls: TlsFiles) -> Config:
         nbd_listen="127.0.0.1",
         nbd_ports="21000-21199",
         min_free_bytes=0,
+        browse_cache=browse_cache,
     )
 
 

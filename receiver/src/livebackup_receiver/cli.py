@@ -23,6 +23,7 @@ from livebackup_receiver.catalog.presence import open_present
 from livebackup_receiver.checks.result import Check, Inspection, worst
 from livebackup_receiver.checks.table import run_checks
 from livebackup_receiver.cli_catalog import catalog_app
+from livebackup_receiver.cli_files import files_app
 from livebackup_receiver.cli_leases import lease_app
 from livebackup_receiver.cli_options import AsJson, ConfigFile
 from livebackup_receiver.cli_rehearse import rehearse_app
@@ -47,6 +48,7 @@ app.add_typer(retention_app, name="retention")
 app.add_typer(lease_app, name="lease")
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(rehearse_app, name="rehearse")
+app.add_typer(files_app, name="files")
 app.command("scrub")(scrub)
 app.command("restore")(restore_point)
 

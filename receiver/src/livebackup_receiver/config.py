@@ -103,6 +103,13 @@ class Config(BaseSettings):
         description="Seconds without a use after which the lease of an instant restore ends, and its "
         "point is left to the policies.",
     )
+    browse_ttl_s: float = Field(
+        default=600.0, gt=0, description="Seconds without use after which the guest that shows files ends."
+    )
+    browse_limit: int = Field(default=2, ge=1, description="Most such guests at once, of about 1 GiB each.")
+    browse_cache: Path = Field(
+        default=Path("/var/cache/livebackup"), description="Where the system of these guests is kept."
+    )
     point_age_warning_s: float = Field(
         default=26 * 3600.0, gt=0, description="Age of a group's newest point from which the check warns."
     )

@@ -16,6 +16,7 @@ from datetime import timedelta
 import uvicorn
 
 from livebackup_receiver.api.app import create_app
+from livebackup_receiver.browse.live import open_browses
 from livebackup_receiver.catalog.engine import open_catalog
 from livebackup_receiver.catalog.journal import open_journal
 from livebackup_receiver.catalog.presence import require_catalog, require_layers
@@ -112,6 +113,7 @@ async def open_receiver(config: Config) -> AsyncIterator[Receiver]:
             retention=retention,
             exports=exports,
             leases=LiveLeases(store, exports, timedelta(seconds=config.lease_ttl_s)),
+            browses=await stack.enter_async_context(open_browses(config)),
             checks=await stack.enter_async_context(
                 open_check_watch(config, catalog, sessions.every, notifier.tell_of_checks)
             ),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from livebackup_receiver.browse.live import LiveBrowses
 from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.check_watch import CheckWatch
 from livebackup_receiver.config import Config
@@ -34,5 +35,6 @@ class Receiver:
     retention: LocalRetention
     exports: LiveExports
     leases: LiveLeases
+    browses: LiveBrowses
     checks: CheckWatch
     logins: Logins

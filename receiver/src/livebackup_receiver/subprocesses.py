@@ -13,9 +13,10 @@ import asyncio
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
@@ -138,6 +139,35 @@ async def spawn(
     :raise CommandFailed: it cannot be started
     """
     return await _start([*GUARD, *argv], stdin=None, stdout=stdout, stderr=stderr.fileno(), pass_fds=pass_fds)
+
+
+async def converse(
+    argv: Sequence[str], *, stderr: IO[bytes], environment: Mapping[str, str]
+) -> asyncio.subprocess.Process:
+    """Start a program that is spoken to over its standard input and output, in a session of its own.
+
+    It is killed by the kernel if the receiver dies.
+
+    :param environment: what it gets beside the usual
+    :raise CommandFailed: it cannot be started
+    """
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(
+        *GUARD,
+        *argv,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=stderr,
+        env=_environment() | dict(environment),
+        start_new_session=True,
+    )
+
+
+async def kill_session(process: asyncio.subprocess.Process) -> None:
+    """Make sure that a program of ``converse`` has ended, and with it all that it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
 
 
 async def kill(process: asyncio.subprocess.Process) -> None:

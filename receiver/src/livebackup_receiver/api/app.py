@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from livebackup_receiver import __version__, metrics
 from livebackup_receiver.api import (
+    browses,
     checks,
     decisions,
     digests,
@@ -51,6 +52,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     exports.router,
     digests.router,
     leases.router,
+    browses.router,
     groups.router,
     vms.router,
     recovery_plans.router,

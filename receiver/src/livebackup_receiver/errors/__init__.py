@@ -26,6 +26,8 @@ ReceiverError                      500  exit 1
 |  |- RehearsalUnknown
 |  |- NoPoint
 |  |- TokenUnknown
+|  |- BrowseUnknown
+|  |- GuestFileUnknown
 |  `- RouteUnknown
 |- StoreBusy                       503  exit 3
 |- StoreUnsupported                500  exit 8
@@ -42,6 +44,7 @@ ReceiverError                      500  exit 1
 |  |- LockShortened
 |  |- NameTaken
 |  |- TargetExists
+|  |- GuestFileUnsuitable
 |  `- TargetInUse
 |- Refused                         422  exit 7
 |  |- BodyInvalid
@@ -56,6 +59,8 @@ ReceiverError                      500  exit 1
 |  |- TargetUnwritable
 |  |- OptionsUnclear
 |  `- BasisUnusable
+|  |- GuestPathInvalid
+|  `- TargetUnwritable
 |- StoreFull                       507  exit 8
 |- StoreFailed                     500  exit 8
 |- TargetFull                      507  exit 8
@@ -64,6 +69,10 @@ ReceiverError                      500  exit 1
 |  `- CommandTimedOut
 |- StorageDaemonFailed             500  exit 9
 |  `- NoPortFree                   503
+|- BrowseUnavailable               503  exit 9
+|- BrowseFailed                    500  exit 9
+|- BrowseLimit                     503  exit 3
+|- GuestFileUnreadable             409  exit 10
 |- LayerDamaged                    500  exit 10
 |- PointDamaged                    409  exit 10
 |  `- PointLost
@@ -119,6 +128,16 @@ from livebackup_receiver.errors.base import (
     RequestRefused,
     StoreBusy,
     StoreUnsupported,
+)
+from livebackup_receiver.errors.browsing import (
+    BrowseFailed,
+    BrowseLimit,
+    BrowseUnavailable,
+    BrowseUnknown,
+    GuestFileUnknown,
+    GuestFileUnreadable,
+    GuestFileUnsuitable,
+    GuestPathInvalid,
 )
 from livebackup_receiver.errors.conflicts import (
     Conflict,
@@ -190,6 +209,10 @@ __all__ = [
     "AbortRequested",
     "BasisUnusable",
     "BodyInvalid",
+    "BrowseFailed",
+    "BrowseLimit",
+    "BrowseUnavailable",
+    "BrowseUnknown",
     "CatalogFailed",
     "CatalogLost",
     "CatalogNotEmpty",
@@ -204,6 +227,10 @@ __all__ = [
     "FormatUnsupported",
     "GroupBusy",
     "GroupUnknown",
+    "GuestFileUnknown",
+    "GuestFileUnreadable",
+    "GuestFileUnsuitable",
+    "GuestPathInvalid",
     "HostUnknown",
     "JoinTimedOut",
     "KeyMissing",
