@@ -37,7 +37,7 @@ from livebackup_receiver.api.auth import TokenCache
 from livebackup_receiver.errors import BodyInvalid, CatalogFailed, ReceiverError, RouteUnknown, StoreFailed
 from livebackup_receiver.model import Model
 from livebackup_receiver.state import Receiver
-from livebackup_receiver.web import group_pages, pages, vm_pages
+from livebackup_receiver.web import file_pages, group_pages, pages, vm_pages
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     pages.router,
     group_pages.router,
     vm_pages.router,
+    file_pages.router,
 )
 
 

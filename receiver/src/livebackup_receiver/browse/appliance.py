@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -50,20 +51,25 @@ async def make_appliance(cache: Path) -> Path:
     home = cache / f"appliance-{os.getuid()}"
     try:
         durable.make_directory(home)
+        found = home.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise BrowseUnavailable(
+                f"{home} belongs to another user", "remove it, or name another browse_cache"
+            )
         home.chmod(0o700)
     except OSError as error:
         problem = f"{home} cannot be made ({error.strerror})"
         raise BrowseUnavailable(
             problem, "name a directory that this user may write in browse_cache"
         ) from None
-    if home.stat().st_uid != os.getuid():
-        raise BrowseUnavailable(f"{home} belongs to another user", "remove it, or name another browse_cache")
     target = home / "appliance"
     argv = ["supermin", "--build", "--if-newer", "--lock", str(home / "lock"), "--copy-kernel", "-f", "ext2"]
     argv += ["--host-cpu", os.uname().machine, str(description), "-o", str(target)]
     try:
         await subprocesses.run(argv, timeout_s=BUILD_TIMEOUT_S)
         (target / FIXED).touch()
+        # supermin keeps the kernel's own date, and would take it for out of date each time.
+        (target / "kernel").touch()
     except (CommandFailed, OSError) as error:
         raise BrowseUnavailable(f"the appliance cannot be made: {error}", f"see to {home}") from None
     return target

@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from livebackup_receiver import __version__
 from livebackup_receiver.errors import ReceiverError, TokenInvalid
-from livebackup_receiver.web import summaries, wording
+from livebackup_receiver.web import summaries, trail, wording
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ def _environment() -> Environment:
     )
     environment.filters.update(wording.FILTERS)
     environment.filters.update(summaries.FILTERS)
+    environment.filters.update(below=trail.below)
     environment.globals.update(version=__version__, viewer=None)
     return environment
 
