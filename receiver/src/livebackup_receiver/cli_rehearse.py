@@ -22,10 +22,9 @@ from livebackup_receiver.cli_options import AsJson, ConfigFile
 from livebackup_receiver.cli_recovery_plan import plan_app
 from livebackup_receiver.config import Config
 from livebackup_receiver.encryption import read_keys
-from livebackup_receiver.errors import NameInvalid, RehearsalUnknown
 from livebackup_receiver.model import Outcome
-from livebackup_receiver.rehearsal import kept
 from livebackup_receiver.rehearsal.conduct import newest_complete, order_of, rehearse
+from livebackup_receiver.rehearsal.kept import find_result
 from livebackup_receiver.rehearsal.result import Rehearsal
 from livebackup_receiver.rehearsal.run import OnLine, Order
 from livebackup_receiver.store.format import check_format
@@ -99,14 +98,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show what a rehearsal has shown of each VM."""
-    store = Store(config.load(config_file).store)
-    try:
-        known = store.rehearsal(rehearsal).is_dir()
-    except NameInvalid:
-        known = False
-    if not known:
-        raise RehearsalUnknown(rehearsal)
-    result = kept.read_result(store, rehearsal)
+    result = find_result(Store(config.load(config_file).store), rehearsal)
     cli_views.show(cli_rehearse_views.rehearsal_view(result), result.model_dump(mode="json"), as_json)
 
 

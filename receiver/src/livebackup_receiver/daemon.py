@@ -35,6 +35,7 @@ from livebackup_receiver.events import Feed
 from livebackup_receiver.exports import open_exports
 from livebackup_receiver.leases import LiveLeases, sweep_leases
 from livebackup_receiver.notifications import open_notifier
+from livebackup_receiver.rehearsal.worker import Rehearsing, open_rehearser
 from livebackup_receiver.retention.local import LocalRetention
 from livebackup_receiver.retention.rounds import open_rounds
 from livebackup_receiver.scrub.worker import open_scrubber
@@ -102,6 +103,7 @@ async def open_receiver(config: Config) -> AsyncIterator[Receiver]:
         await stack.enter_async_context(open_scrubber(store, catalog, config, sessions.every))
         sweep_leases(store)
         exports = await stack.enter_async_context(open_exports(config, ports))
+        rehearsing = Rehearsing(store, catalog, config, sessions.every)
         yield Receiver(
             config=config,
             store=store,
@@ -117,6 +119,7 @@ async def open_receiver(config: Config) -> AsyncIterator[Receiver]:
             checks=await stack.enter_async_context(
                 open_check_watch(config, catalog, sessions.every, notifier.tell_of_checks)
             ),
+            rehearser=await stack.enter_async_context(open_rehearser(rehearsing)),
             logins=Logins(),
         )
 

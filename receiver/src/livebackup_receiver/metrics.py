@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -16,12 +16,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from livebackup_receiver.api.auth import MayRead, ReceiverOf
-from livebackup_receiver.catalog import figures, groups
+from livebackup_receiver.catalog import figures, groups, rehearsals
 from livebackup_receiver.catalog.figures import GroupFigures
 from livebackup_receiver.catalog.layer_checks import CheckFigures, count_checks
 from livebackup_receiver.checks.result import Check
 from livebackup_receiver.errors import StoreFailed
-from livebackup_receiver.model import Group, Session
+from livebackup_receiver.model import Group, Outcome, PointRehearsal, Session
 from livebackup_receiver.rooms import outlooks
 from livebackup_receiver.scrub.finding import Result
 from livebackup_receiver.state import Receiver
@@ -42,6 +42,7 @@ class Facts:
     disk: tuple[int, int, int]
     volumes: Sequence[Outlook]
     read: CheckFigures
+    rehearsed: Mapping[str, PointRehearsal]
 
 
 class FactsCollector(Collector):
@@ -58,6 +59,7 @@ class FactsCollector(Collector):
         yield from volume_metrics(facts.volumes)
         yield check_metric(facts.checks)
         yield from scrub_metrics(facts.read, facts.now)
+        yield from rehearsal_metrics(facts.rehearsed, facts.now)
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
@@ -74,6 +76,7 @@ async def get_metrics(receiver: ReceiverOf, token: MayRead) -> Response:
         disk=shutil.disk_usage(receiver.store.root),
         volumes=volumes,
         read=read,
+        rehearsed=await asyncio.to_thread(_newest_rehearsals, receiver),
     )
     registry = CollectorRegistry()
     registry.register(FactsCollector(facts))
@@ -83,6 +86,12 @@ async def get_metrics(receiver: ReceiverOf, token: MayRead) -> Response:
 def _read_catalog(receiver: Receiver) -> tuple[list[Group], list[GroupFigures], CheckFigures]:
     with receiver.catalog.read() as db:
         return groups.list_groups(db), figures.count_by_group(db), count_checks(db)
+
+
+def _newest_rehearsals(receiver: Receiver) -> dict[str, PointRehearsal]:
+    with receiver.catalog.read() as db:
+        found = {group: rehearsals.newest_whole(db, group) for group in rehearsals.rehearsed_groups(db)}
+    return {group: each for group, each in found.items() if each is not None}
 
 
 def _look_at_volumes(receiver: Receiver) -> list[Outlook]:
@@ -184,4 +193,20 @@ def scrub_metrics(read: CheckFigures, now: datetime) -> Iterator[Metric]:
     age = GaugeMetricFamily("livebackup_oldest_layer_check_age_seconds", "Age of the oldest reading back.")
     if read.oldest:
         age.add_metric([], (now - read.oldest).total_seconds())
+    yield age
+
+
+def rehearsal_metrics(found: Mapping[str, PointRehearsal], now: datetime) -> Iterator[Metric]:
+    """The newest rehearsal of each group: 1 for its outcome, 0 for the others, and how long ago it ended."""
+    outcome = GaugeMetricFamily(
+        "livebackup_rehearsal", "1 for the outcome of the newest rehearsal.", labels=["group", "outcome"]
+    )
+    age = GaugeMetricFamily(
+        "livebackup_last_rehearsal_age_seconds", "Age of the newest rehearsal.", labels=["group"]
+    )
+    for group, newest in found.items():
+        for each in (Outcome.PASSED, Outcome.FAILED, Outcome.COULD_NOT_RUN):
+            outcome.add_metric([group, each], int(newest.outcome is each))
+        age.add_metric([group], (now - newest.ended_at).total_seconds())
+    yield outcome
     yield age

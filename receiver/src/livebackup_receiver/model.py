@@ -244,11 +244,13 @@ class Outcome(StrEnum):
 
 
 class PointRehearsal(Model):
-    """The newest rehearsal of a point, or of a group."""
+    """What is to be said of a rehearsal in short; ``whole``: of all VMs."""
 
     id: str
+    whole: bool
     outcome: Outcome
     reason: str | None
+    started_at: Moment
     ended_at: Moment
 
 

@@ -15,6 +15,7 @@ from livebackup_receiver.coordinator.registry import LiveSessions
 from livebackup_receiver.events import Feed
 from livebackup_receiver.exports import LiveExports
 from livebackup_receiver.leases import LiveLeases
+from livebackup_receiver.rehearsal.worker import Rehearser
 from livebackup_receiver.retention.local import LocalRetention
 from livebackup_receiver.storage_daemon.ports import PortRange
 from livebackup_receiver.store.paths import Store
@@ -37,4 +38,5 @@ class Receiver:
     leases: LiveLeases
     browses: LiveBrowses
     checks: CheckWatch
+    rehearser: Rehearser
     logins: Logins

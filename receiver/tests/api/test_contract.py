@@ -22,6 +22,7 @@ from livebackup_receiver.api import (
     leases,
     points,
     policies,
+    rehearsals,
     retention,
     sessions,
 )
@@ -36,6 +37,7 @@ from livebackup_receiver.exports import Export
 from livebackup_receiver.model import ParticipantState, Point, Session
 from livebackup_receiver.recovery.declared import DeclaredPlan
 from livebackup_receiver.recovery.plan import RecoveryPlan
+from livebackup_receiver.rehearsal.result import Rehearsal
 from livebackup_receiver.retention.declared import DeclaredPolicy
 from livebackup_receiver.retention.outlook import ForecastAsked, RetentionForecast
 from livebackup_receiver.retention.plan import RetentionApplied, RetentionPlan, RetentionPreview
@@ -75,6 +77,10 @@ BODIES: dict[str, Any] = {
     "retention-simulation.response": RetentionForecast,
     "recovery-plan-declare.request": RecoveryPlan,
     "recovery-plan-declare.response": DeclaredPlan,
+    "rehearsal-start.request": rehearsals.Rehearsing,
+    "rehearsal-start.response": Rehearsal,
+    "rehearsal.response": Rehearsal,
+    "rehearsals.response": rehearsals.Rehearsals,
     "groups.response": groups.Groups,
     "vm-tree.response": VmTree,
     "recovery-order.response": RecoveryOrder,

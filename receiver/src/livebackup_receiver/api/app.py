@@ -28,6 +28,7 @@ from livebackup_receiver.api import (
     policies,
     recovery_order,
     recovery_plans,
+    rehearsals,
     retention,
     room,
     sessions,
@@ -37,7 +38,7 @@ from livebackup_receiver.api.auth import TokenCache
 from livebackup_receiver.errors import BodyInvalid, CatalogFailed, ReceiverError, RouteUnknown, StoreFailed
 from livebackup_receiver.model import Model
 from livebackup_receiver.state import Receiver
-from livebackup_receiver.web import file_pages, group_pages, pages, vm_pages
+from livebackup_receiver.web import file_pages, group_pages, pages, rehearsal_pages, vm_pages
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     vms.router,
     recovery_plans.router,
     recovery_order.router,
+    rehearsals.router,
     checks.router,
     room.router,
     events.router,
@@ -65,6 +67,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     group_pages.router,
     vm_pages.router,
     file_pages.router,
+    rehearsal_pages.router,
 )
 
 

@@ -25,6 +25,7 @@ def record_rehearsal(db: Database, rehearsal: Rehearsal) -> None:
             point_id=rehearsal.point,
             group=rehearsal.group,
             vms=rehearsal.vms,
+            whole=rehearsal.whole,
             outcome=rehearsal.outcome,
             reason=rehearsal.reason,
             started_at=rehearsal.started_at,
@@ -66,6 +67,31 @@ def list_rehearsals(db: Database, group: str, limit: int = 1000) -> list[PointRe
     return [_of_point(row) for row in db.scalars(query.limit(limit))]
 
 
+def newest_whole(db: Database, group: str) -> PointRehearsal | None:
+    """The newest rehearsal of a group with all its VMs, of whichever point."""
+    query = select(RehearsalRow).where(RehearsalRow.group == group, RehearsalRow.whole.is_(True))
+    row = db.scalar(query.order_by(RehearsalRow.id.desc()).limit(1))
+    return _of_point(row) if row else None
+
+
+def rehearsed_groups(db: Database) -> list[str]:
+    """Every group of which there are rehearsals."""
+    return sorted(db.scalars(select(RehearsalRow.group).distinct()))
+
+
+def find_rehearsal(db: Database, rehearsal: str) -> PointRehearsal | None:
+    """One that is kept."""
+    row = db.get(RehearsalRow, rehearsal)
+    return _of_point(row) if row else None
+
+
 def _of_point(row: RehearsalRow) -> PointRehearsal:
     outcome = Outcome(row.outcome)
-    return PointRehearsal(id=row.id, outcome=outcome, reason=row.reason, ended_at=row.ended_at)
+    return PointRehearsal(
+        id=row.id,
+        whole=row.whole,
+        outcome=outcome,
+        reason=row.reason,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+    )

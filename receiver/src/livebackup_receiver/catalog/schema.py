@@ -235,6 +235,7 @@ class RehearsalRow(Table):
     point_id: Mapped[str] = mapped_column(String(26), index=True)
     group: Mapped[str] = mapped_column("group_name", String(200), index=True)
     vms: Mapped[list[str]]
+    whole: Mapped[bool]
     outcome: Mapped[str]
     reason: Mapped[str | None]
     started_at: Mapped[datetime]

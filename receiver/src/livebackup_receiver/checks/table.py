@@ -8,7 +8,7 @@ import logging
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from livebackup_receiver.checks import backups, installation, store
+from livebackup_receiver.checks import backups, installation, rehearsals, store
 from livebackup_receiver.checks.result import Check, CheckFunction, Inspection, failed
 from livebackup_receiver.errors import ReceiverError
 
@@ -23,6 +23,7 @@ CHECKS: dict[str, CheckFunction] = {
     "certificate": installation.check_certificate,
     "layers": store.check_layers,
     "scrub": store.check_scrub,
+    "rehearsals": rehearsals.check_rehearsals,
     "sessions": backups.check_sessions,
     "freshness": backups.check_freshness,
     "notifications": installation.check_notifications,

@@ -34,6 +34,7 @@ ReceiverError                      500  exit 1
 |- Conflict                        409  exit 6
 |  |- GroupBusy
 |  |- VmBusy
+|  |- RehearsalRunning
 |  |- SessionCommitted
 |  |- StepUnexpected
 |  |- TransitionRefused
@@ -147,6 +148,7 @@ from livebackup_receiver.errors.conflicts import (
     MinimumUndercut,
     NameTaken,
     PointKept,
+    RehearsalRunning,
     SessionCommitted,
     StepUnexpected,
     TargetExists,
@@ -263,6 +265,7 @@ __all__ = [
     "RecoveryPlanInvalid",
     "RecoveryPlanUnknown",
     "Refused",
+    "RehearsalRunning",
     "RehearsalUnknown",
     "RequestRefused",
     "RequiredVmMissing",

@@ -26,6 +26,17 @@ class GroupBusy(Conflict):
 
 
 @dataclass(eq=False)
+class RehearsalRunning(Conflict):
+    """There is one at a time."""
+
+    rehearsal: str
+    group: str
+    code = "rehearsal-running"
+    cause_template = "rehearsal {e.rehearsal} of group {e.group} is not done yet"
+    remedy_template = "wait for its end, and ask again"
+
+
+@dataclass(eq=False)
 class VmBusy(Conflict):
     vm: str
     holder: str

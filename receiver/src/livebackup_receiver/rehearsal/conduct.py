@@ -74,6 +74,7 @@ async def rehearse(order: Order, config: Config, catalog: Catalog, on_line: OnLi
         group=order.point.group,
         point=order.point.id,
         vms=list(order.vms),
+        whole=order.whole,
         outcome=found.outcome,
         reason=found.reason,
         accelerator=found.accelerator,

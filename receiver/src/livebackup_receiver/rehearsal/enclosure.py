@@ -22,6 +22,8 @@ DEVICES = ("/dev/kvm", "/dev/net/tun")
 # For the bridge and tap devices, and for DHCP; all of it in the enclosure's own network only.
 CAPABILITIES = ("CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_NET_BIND_SERVICE")
 SYSTEM = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+PACKAGES = Path(livebackup_receiver.__file__).parents[1]
+"""Where the receiver's own package is imported from, wherever that is."""
 PERFORM = ("-B", "-s", "-m", "livebackup_receiver.rehearsal.perform")
 
 
@@ -68,15 +70,13 @@ def _file_system(directory: Path, files: Path | None) -> Iterator[str]:
 
 def _python() -> list[Path]:
     """Where the interpreter and the packages lie, if that is not below /usr."""
-    packages = Path(livebackup_receiver.__file__).parents[1]
-    found = {Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).parents[1], packages}
+    found = {Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).parents[1], PACKAGES}
     found |= {path.resolve() for path in found}
     return sorted(path for path in found if not path.is_relative_to("/usr"))
 
 
 def _environment() -> Iterator[str]:
-    packages = Path(livebackup_receiver.__file__).parents[1]
-    variables = {"PATH": subprocesses.ENVIRONMENT["PATH"], "LC_ALL": "C", "PYTHONPATH": str(packages)}
+    variables = {"PATH": subprocesses.ENVIRONMENT["PATH"], "LC_ALL": "C", "PYTHONPATH": str(PACKAGES)}
     yield "--clearenv"
     for name, value in variables.items():
         yield from ("--setenv", name, value)

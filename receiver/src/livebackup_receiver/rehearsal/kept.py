@@ -10,18 +10,18 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
-from livebackup_receiver.errors import ManifestInvalid
+from livebackup_receiver.errors import ManifestInvalid, RehearsalUnknown
 from livebackup_receiver.model import Model
 from livebackup_receiver.rehearsal.result import Rehearsal
 from livebackup_receiver.store import durable
 from livebackup_receiver.store.durable import TEMPORARY_SUFFIX
-from livebackup_receiver.store.paths import POINT, Store
+from livebackup_receiver.store.paths import NAME, POINT, Store
 
 RESULT = "result.json"
 # A picture of a large display has some megabytes.
@@ -61,6 +61,33 @@ def read_result(store: Store, rehearsal: str) -> Rehearsal:
         raise ManifestInvalid(str(path), error.strerror or str(error)) from None
     except ValidationError as error:
         raise ManifestInvalid(str(path), error.errors()[0]["msg"]) from None
+
+
+def find_result(store: Store, rehearsal: str) -> Rehearsal:
+    """One that may not be there.
+
+    :raise RehearsalUnknown: it is not
+    :raise ManifestInvalid: it cannot be read
+    """
+    _require(store, rehearsal)
+    return read_result(store, rehearsal)
+
+
+def find_log(store: Store, rehearsal: str, vm: str, name_of: Callable[[str], str]) -> bytes:
+    """A log of a VM; ``name_of`` gives the name of its file.
+
+    :raise RehearsalUnknown: there is no such rehearsal, or it has no such log
+    """
+    _require(store, rehearsal)
+    log = read_log(store.rehearsal(rehearsal) / name_of(vm)) if NAME.fullmatch(vm) else None
+    if log is None:
+        raise RehearsalUnknown(f"{rehearsal} with such a log of VM {vm}")
+    return log
+
+
+def _require(store: Store, rehearsal: str) -> None:
+    if not POINT.fullmatch(rehearsal) or not store.rehearsal(rehearsal).is_dir():
+        raise RehearsalUnknown(rehearsal)
 
 
 def list_kept(store: Store) -> list[str]:

@@ -42,12 +42,13 @@ class MemberResult(Model):
 
 
 class Rehearsal(Model):
-    """What was rehearsed when, and what came of it; its logs are kept beside it."""
+    """What was rehearsed when, and what came of it; ``whole``: with all VMs of the point and of the plan."""
 
     id: str
     group: str
     point: str
     vms: list[str]
+    whole: bool
     outcome: Outcome
     reason: str | None = None
     accelerator: str | None = None

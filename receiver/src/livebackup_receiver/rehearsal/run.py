@@ -69,6 +69,11 @@ class Order:
     vms: tuple[str, ...]
 
     @property
+    def whole(self) -> bool:
+        """Whether that is all of both."""
+        return self.vms == chosen(self.point, self.plan)
+
+    @property
     def present(self) -> list[PointVm]:
         """Those of them that the point holds."""
         return [each for each in self.point.vms if each.vm in self.vms]

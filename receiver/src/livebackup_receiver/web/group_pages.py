@@ -13,11 +13,18 @@ from fastapi import APIRouter, Query, Response
 
 from livebackup_receiver.api.auth import ReceiverOf
 from livebackup_receiver.api.retention import foresee
+from livebackup_receiver.catalog.recovery_plans import find_plan
+from livebackup_receiver.catalog.rehearsals import newest_whole
 from livebackup_receiver.clock import now
 from livebackup_receiver.errors import Refused, RetentionInvalid
-from livebackup_receiver.model import Model
+from livebackup_receiver.model import Model, PointRehearsal, rfc3339
+from livebackup_receiver.recovery.declared import DeclaredPlan
+from livebackup_receiver.recovery.order import stages
+from livebackup_receiver.recovery.plan import RecoveryPlan
+from livebackup_receiver.rehearsal.choice import due_at
 from livebackup_receiver.retention.outlook import ForecastAsked, RetentionForecast, by_month
 from livebackup_receiver.retention.plan import RetentionPlan
+from livebackup_receiver.state import Receiver
 from livebackup_receiver.web.answers import PageRoute, page
 from livebackup_receiver.web.chart import chart_of
 from livebackup_receiver.web.overview import Facts, plain
@@ -47,7 +54,11 @@ AskedInQuery = Annotated[Asked, Query()]
 async def show_group(group: str, asked: AskedInQuery, receiver: ReceiverOf, viewer: Viewer) -> Response:
     plan = await asyncio.to_thread(receiver.retention.plan, group)
     until = asked.until or (now() + HORIZON).date().isoformat()
-    facts = _plan_facts(plan) | {"automatic": receiver.config.retention_automatic}
+    facts = (
+        _plan_facts(plan)
+        | await _rehearsal_facts(receiver, group)
+        | {"automatic": receiver.config.retention_automatic}
+    )
     return page("group.html", viewer=viewer, asked=asked.model_copy(update={"until": until}), **facts)
 
 
@@ -59,6 +70,26 @@ async def show_forecast(group: str, asked: AskedInQuery, receiver: ReceiverOf, v
     except Refused as error:
         return page("sections/forecast.html", problem=str(error))
     return page("sections/forecast.html", problem=None, **_forecast_facts(forecast))
+
+
+async def _rehearsal_facts(receiver: Receiver, group: str) -> Facts:
+    """The newest rehearsal of all VMs, when the next is due, and in which stages they are brought up."""
+    newest, declared = await asyncio.to_thread(_look_up, receiver, group)
+    running = receiver.rehearser.running
+    due = due_at(declared, newest.started_at if newest else None) if declared else None
+    plan = declared.plan if declared else RecoveryPlan()
+    return {
+        "rehearsal": newest.model_dump(mode="json") if newest else None,
+        "running": running.id if running and running.group == group else None,
+        "planned": declared is not None,
+        "due": rfc3339(due) if due else None,
+        "order": [" and ".join(stage) for stage in stages(plan, [each.vm for each in plan.members])],
+    }
+
+
+def _look_up(receiver: Receiver, group: str) -> tuple[PointRehearsal | None, DeclaredPlan | None]:
+    with receiver.catalog.read() as db:
+        return newest_whole(db, group), find_plan(db, group)
 
 
 def _plan_facts(plan: RetentionPlan) -> Facts:

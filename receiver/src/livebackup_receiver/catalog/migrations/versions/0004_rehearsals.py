@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("point_id", sa.String(length=26), nullable=False),
         sa.Column("group_name", sa.String(length=200), nullable=False),
         sa.Column("vms", sa.JSON(), nullable=False),
+        sa.Column("whole", sa.Boolean(), nullable=False),
         sa.Column("outcome", sa.String(), nullable=False),
         sa.Column("reason", sa.String(), nullable=True),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
