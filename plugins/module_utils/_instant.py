@@ -9,17 +9,16 @@ For internal use of livebackup.qemu only.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import grp
 import json
 import os
 import pwd
-import socket
 from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.livebackup.qemu.plugins.module_utils import (
     _images,
+    _lease,
     _move,
     _overlay,
     _receiver,
@@ -31,13 +30,10 @@ from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
     FileInUse,
     OptionError,
     ReceiverError,
-    ReceiverRefused,
     VmOwned,
 )
 from ansible_collections.livebackup.qemu.plugins.module_utils._receiver import Receiver
 from ansible_collections.livebackup.qemu.plugins.module_utils._tender import Tender
-
-_GONE = "lease-unknown"
 
 
 @dataclass(frozen=True)
@@ -70,18 +66,19 @@ async def _serve(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
             overlays = await _look(tender, targets)
             _refuse_strangers(tender, overlays, everything=True)
             if not check_mode:
-                known = _take_lease(receiver, params, tender, targets, owner)
+                disks = {each.disk: each.size for each in targets}
+                known = _lease.take(receiver, params, tender, disks, owner)
         else:
             _refuse_other(params, known)
             overlays = await _look(tender, _known_targets(known))
             _refuse_strangers(tender, overlays)
             if not check_mode:
-                await _keep_lease(receiver, params, tender, known, warnings)
+                await _lease.keep(receiver, params, tender, known, warnings)
     missing = [overlay for overlay in overlays if overlay.backing is None]
     started = not _tender.serves(tender)
     if not check_mode and known is not None:
-        await _tender.start(tender)
         await asyncio.gather(
+            _tender.start(tender),
             *(
                 _overlay.create(
                     each.path,
@@ -91,7 +88,7 @@ async def _serve(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
                     owner=owner,
                 )
                 for each in missing
-            )
+            ),
         )
     changed = bool(missing) or started
     return {"changed": changed, **_facts(params, tender, overlays), "warnings": warnings}
@@ -141,65 +138,6 @@ def _refuse_other(params: dict[str, Any], known: dict[str, Any]) -> None:
         point=known["point"],
         dest=known["dest"],
     )
-
-
-def _take_lease(
-    receiver: Receiver,
-    params: dict[str, Any],
-    tender: Tender,
-    targets: list[Overlay],
-    owner: tuple[int, int] | None,
-) -> dict[str, Any]:
-    """Have the receiver keep the point, and write down what the tender needs."""
-    lease = _lease(receiver, params, [each.disk for each in targets])
-    try:
-        with open(params["receiver_ca_path"], encoding="ascii") as file:
-            ca = file.read()
-        facts = {
-            "name": tender.vm,
-            "vm": params["vm"],
-            "point": params["point"],
-            "dest": os.path.realpath(params["dest"]),
-            "disks": {each.disk: each.size for each in targets},
-            "socket": tender.socket,
-            "owner": owner,
-            "qmp_sockets": params["qmp_sockets"],
-            "receiver_url": params["receiver_url"],
-            "ca": ca,
-            "lease": lease["id"],
-            "secret": lease["secret"],
-            "stall_s": _tender.STALL_SECONDS,
-            "limit_s": _tender.LIMIT_SECONDS,
-        }
-        _tender.write(tender, facts)
-    except BaseException:
-        with contextlib.suppress(ReceiverError):
-            receiver.delete(f"/leases/{lease['id']}")
-        raise
-    return facts
-
-
-def _lease(receiver: Receiver, params: dict[str, Any], disks: list[str]) -> dict[str, Any]:
-    body = {"vm": params["vm"], "disks": disks, "holder": socket.gethostname()}
-    return receiver.post(f"/points/{params['point']}/leases", body, idempotent=False)
-
-
-async def _keep_lease(
-    receiver: Receiver, params: dict[str, Any], tender: Tender, known: dict[str, Any], warnings: list[str]
-) -> None:
-    """Take another lease if the receiver has ended ours, which it does after weeks without a use."""
-    try:
-        if any(lease["id"] == known["lease"] for lease in receiver.get("/leases")["leases"]):
-            return
-        lease = _lease(receiver, params, list(known["disks"]))
-    except ReceiverRefused:
-        raise
-    except ReceiverError as error:
-        warnings.append(f"{error.message} VM {tender.vm} goes on when it is back.")
-        return
-    known.update(lease=lease["id"], secret=lease["secret"])
-    _tender.write(tender, known)
-    await _tender.stop(tender)
 
 
 async def _finish(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -290,7 +228,7 @@ async def _end(tender: Tender, known: dict[str, Any], warnings: list[str] | None
     """The tender, the lease and all files of ours, in an order that can be repeated after a kill."""
     await _tender.stop(tender)
     try:
-        _release(tender, known)
+        _lease.release(tender, known)
     except ReceiverError as error:
         if warnings is not None:
             warnings.append(
@@ -298,27 +236,6 @@ async def _end(tender: Tender, known: dict[str, Any], warnings: list[str] | None
                 "released; it ends by itself after some weeks, or by livebackup-receiver lease release."
             )
     _tender.forget(tender)
-
-
-def _release(tender: Tender, known: dict[str, Any]) -> None:
-    """With the lease's own secret. Raises ReceiverError."""
-    authority = os.path.join(tender.state, "ca.pem")
-    with open(authority, "w", encoding="ascii") as file:
-        file.write(known["ca"])
-    receiver = Receiver(
-        url=known["receiver_url"],
-        token=known["secret"],
-        token_from=tender.parameters,
-        ca_path=authority,
-        timeout=_tender.LIMIT_SECONDS,
-    )
-    try:
-        receiver.delete(f"/leases/{known['lease']}")
-    except ReceiverRefused as error:
-        if error.code != _GONE:
-            raise
-    finally:
-        receiver.close()
 
 
 def _owner(params: dict[str, Any]) -> tuple[int, int] | None:

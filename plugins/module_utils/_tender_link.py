@@ -26,7 +26,9 @@ from typing import Any
 # the map of so much is asked for at once, as QEMU asks for 512 KiB
 MAP_BYTES = 256 << 20
 SLICE_SECONDS = 0.25
-RETRY_SECONDS = 0.5
+RETRY_SECONDS = 0.25
+# each attempt may cost the receiver a storage daemon
+MOST_SECONDS = 4.0
 DEFAULT_PORT = 8440
 
 Facts = dict[str, Any]
@@ -78,12 +80,12 @@ class Lease:
 class Vm:
     """What the links and the VM's side tell each other.
 
-    ``owes``: an error was answered, so the VM has paused or will. ``patient``: a device of the VM would hand
-    an error to the guest, so none is answered.
+    ``failed_at``: when an error was answered, at which the VM pauses. ``patient``: a device of the VM would
+    hand an error to the guest, so none is answered.
     """
 
     def __init__(self) -> None:
-        self.owes = False
+        self.failed_at: float | None = None
         self.patient = False
 
 
@@ -113,6 +115,8 @@ class Link(threading.Thread):
         self._facts = facts
         self._vm = vm
         self._used = 0
+        self._said = ""
+        self._pause = RETRY_SECONDS
         self._waiting: collections.deque[Request] = collections.deque()
         self._flying: list[Request] = []
         self._finished: list[tuple[Request, int]] = []
@@ -130,7 +134,7 @@ class Link(threading.Thread):
                 request.failed = True
                 request.done.set()
         if request.failed:
-            self._vm.owes = True
+            self._vm.failed_at = time.monotonic()
             raise OSError(errno.EIO, "the receiver does not answer")
         return request
 
@@ -163,12 +167,16 @@ class Link(threading.Thread):
                 self._serve(self._connect())
             except Exception as error:
                 self._lose(error)
-            time.sleep(RETRY_SECONDS)
+            time.sleep(self._pause)
+            self._pause = min(2 * self._pause, MOST_SECONDS)
 
     def _lose(self, error: Exception) -> None:
         if self.outage is None:
-            self.outage = min(time.monotonic(), self._active) if self._flying else time.monotonic()
-            say(f"disk {self.name}: the receiver is lost: {error or type(error).__name__}")
+            self.outage = self._active if self._flying else time.monotonic()
+        words = str(error) or type(error).__name__
+        if words != self._said:
+            self._said = words
+            say(f"disk {self.name}: the receiver is lost: {words}")
         self._waiting.extendleft(reversed(self._flying))
         self._flying, self._finished = [], []
 
@@ -193,6 +201,7 @@ class Link(threading.Thread):
         self._probe(handle, deadline)
         say(f"disk {self.name}: reading from {self._lease.host}")
         self.outage = None
+        self._said, self._pause = "", RETRY_SECONDS
         return handle
 
     def _probe(self, handle: Any, deadline: float) -> None:

@@ -21,8 +21,14 @@ from typing import Any
 from ansible_collections.livebackup.qemu.plugins.module_utils._tender_link import Facts, Link, Vm, say
 
 MONITOR_SECONDS = 3.0
+LOOK_SECONDS = 1.0
 # how long after its start a tender looks whether its VM paused while there was none
 START_SECONDS = 20.0
+# QEMU has paused the VM so long after an error at the latest
+SETTLE_SECONDS = 3.0
+# a VM that cannot be reached for so long is looked for less often
+PATIENT_SECONDS = 60.0
+SELDOM_SECONDS = 10.0
 
 
 class Monitor:
@@ -69,45 +75,58 @@ class Watch(threading.Thread):
         self._vm = vm
         self._links = links
         self._born = time.monotonic()
-        self._looked = False
+        # when the VM was last seen not to have paused for an error
+        self._seen = 0.0
+        self._tried = 0.0
+        self._known = False
 
     def run(self) -> None:
         """Look at the VM when there is a reason to."""
         while True:
-            time.sleep(1.0)
-            out = any(link.outage is not None for link in self._links)
-            young = time.monotonic() - self._born < START_SECONDS
-            if out and not self._looked:
-                self._looked, self._vm.patient = True, self._is_delicate()
-            elif not out:
-                self._looked = self._vm.patient = False
-                if self._vm.owes or young:
+            time.sleep(LOOK_SECONDS)
+            if any(link.outage is not None for link in self._links):
+                if not self._known:
+                    self._learn()
+            else:
+                self._known = self._vm.patient = False
+                if self._may_have_paused(time.monotonic()):
                     self._resume()
 
+    def _may_have_paused(self, now: float) -> bool:
+        """Whether an error was answered, or there was no tender, and the VM has not been seen well since."""
+        failed = self._vm.failed_at
+        since = self._born if failed is None else failed
+        if since + SETTLE_SECONDS <= self._seen or (failed is None and now - since > START_SECONDS):
+            return False
+        return now - since < PATIENT_SECONDS or now - self._tried > SELDOM_SECONDS
+
     def _resume(self) -> None:
+        self._tried = time.monotonic()
         monitor = self._monitor()
         if monitor is None:
             return
-        # what fails from now on counts again
-        self._vm.owes = False
         with contextlib.closing(monitor), contextlib.suppress(OSError, ValueError):
-            status = monitor.ask("query-status")["status"]
-            if status == "io-error":
-                self._vm.owes = True
+            if monitor.ask("query-status")["status"] == "io-error":
                 monitor.ask("cont")
                 say(f"VM {self._facts['name']} goes on")
+            else:
+                self._seen = time.monotonic()
 
-    def _is_delicate(self) -> bool:
+    def _learn(self) -> None:
         monitor = self._monitor()
         if monitor is None:
-            return False
+            return
         with contextlib.closing(monitor), contextlib.suppress(OSError, ValueError, KeyError):
-            for block in monitor.ask("query-block"):
-                if block.get("qdev") and self._facts["socket"] in json.dumps(block.get("inserted", {})):
-                    device = block["qdev"].replace("/virtio-backend", "")
-                    if monitor.ask("qom-get", path=device, property="rerror") != "stop":
-                        say(f"VM {self._facts['name']}: {device} has no rerror=stop; its reads wait")
-                        return True
+            self._vm.patient = self._is_delicate(monitor)
+            self._known = True
+
+    def _is_delicate(self, monitor: Monitor) -> bool:
+        for block in monitor.ask("query-block"):
+            if block.get("qdev") and self._facts["socket"] in json.dumps(block.get("inserted", {})):
+                device = block["qdev"].replace("/virtio-backend", "")
+                if monitor.ask("qom-get", path=device, property="rerror") != "stop":
+                    say(f"VM {self._facts['name']}: {device} has no rerror=stop; its reads wait")
+                    return True
         return False
 
     def _monitor(self) -> Monitor | None:

@@ -130,6 +130,19 @@ def test_the_vm_waits_for_a_receiver_that_is_gone(site: Site, how: str) -> None:
     site.require_disks()
 
 
+def test_an_export_that_ends_is_replaced_before_the_vm_pauses(site: Site) -> None:
+    site.act("served")
+    vm = site.boot()
+    vm.wait_writes(5)
+    for pid in site.receiver.daemons():
+        os.kill(pid, signal.SIGKILL)
+    vm.wait_writes(10)
+    log = (site.state / "tender.log").read_text()
+    assert "the receiver is lost" in log
+    assert "goes on" not in log
+    assert (vm.status(), vm.write_errors()) == ("running", 0)
+
+
 def test_a_vm_that_would_see_the_error_waits_instead(site: Site) -> None:
     site.machine.on_error = "report"
     site.act("served")
@@ -303,3 +316,19 @@ def test_disks_without_a_guest_are_exactly_the_point(
         assert site.act("moved")["finished"]
         require_moved(site)
         assert restored.content_of(site.machine.path("a")) == site.content["a"]
+
+
+def test_a_lease_that_was_ended_is_taken_again(site: Site) -> None:
+    site.act("served")
+    vm = site.boot()
+    vm.wait_writes(5)
+    lease = site.leases()[0]["id"]
+    released = site.receiver.command("lease", "release", lease)
+    assert released.returncode == 0, released.stderr
+    wait_for(lambda: vm.status() == "io-error", "the VM to pause", 60)
+    assert "was released or has expired" in (site.state / "tender.log").read_text()
+    assert site.act("served")["changed"]
+    assert [each["id"] for each in site.leases()] != [lease]
+    wait_for(lambda: vm.status() == "running", "the VM to go on", 60)
+    vm.wait_writes(5)
+    assert vm.write_errors() == 0
