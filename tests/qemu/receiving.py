@@ -65,7 +65,7 @@ class ReceiverProcess:
         """Serve; returns when it answers. AssertionError if it ends, or does not answer for so long."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*_COMMAND, "serve", "--config", str(self._config)],
+                [*self.prefix, *_COMMAND, "serve", "--config", str(self._config)],
                 stdout=log,
                 stderr=log,
                 env=_environment() | self.environment,
@@ -92,7 +92,17 @@ class ReceiverProcess:
     @property
     def url(self) -> str:
         """Its URL."""
-        return f"https://127.0.0.1:{self.port}"
+        return f"https://{self.host}:{self.port}"
+
+    @property
+    def host(self) -> str:
+        """Where it listens."""
+        return "127.0.0.1"
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """Before the command that serves."""
+        return ()
 
     @property
     def store(self) -> Path:
@@ -117,7 +127,7 @@ class ReceiverProcess:
     ) -> Any:
         """One request; the answer's body, also of an error."""
         context = ssl.create_default_context(cafile=str(self.directory / "certificate.pem"))
-        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=timeout, context=context)
+        connection = http.client.HTTPSConnection(self.host, self.port, timeout=timeout, context=context)
         try:
             headers = {"Authorization": f"Bearer {self.tokens[role]}", "Content-Type": "application/json"}
             connection.request(
@@ -207,8 +217,8 @@ class ReceiverProcess:
         key, certificate = self.directory / "key.pem", self.directory / "certificate.pem"
         names = ",".join(f"IP:{address}" for address in self.addresses)
         self._run([*f"{_CERTIFICATE}{names}".split(), "-keyout", str(key), "-out", str(certificate)])
-        config = {"store": str(self.store), "listen_host": "127.0.0.1", "listen_port": self.port}
-        config |= {"tls_certificate": str(certificate), "tls_key": str(key), "nbd_listen": "127.0.0.1"}
+        config = {"store": str(self.store), "listen_host": self.host, "listen_port": self.port}
+        config |= {"tls_certificate": str(certificate), "tls_key": str(key), "nbd_listen": self.host}
         config |= {"nbd_ports": f"{first}-{first + NBD_PORTS}", "silence_s": SILENCE_S, "min_free_bytes": 0}
         lines = [f"{name} = {json.dumps(value)}\n" for name, value in (config | self.settings).items()]
         self._config.write_text("".join(lines))

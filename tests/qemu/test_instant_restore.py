@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import backups
+import cut_off
 import pytest
 import restored
 from machine import Image, Machine, wait_for
@@ -332,3 +333,29 @@ def test_a_lease_that_was_ended_is_taken_again(site: Site) -> None:
     wait_for(lambda: vm.status() == "running", "the VM to go on", 60)
     vm.wait_writes(5)
     assert vm.write_errors() == 0
+
+
+def test_the_vm_waits_for_a_receiver_that_is_cut_off(
+    make_machine: Callable[..., Machine], tmp_path: Path
+) -> None:
+    (tmp_path / "receiver").mkdir()
+    with (
+        cut_off.far_receiver(tmp_path / "receiver") as receiver,
+        restored.site(make_machine(rounds=0), receiver, tmp_path) as site,
+    ):
+        site.act("served")
+        vm = site.boot()
+        vm.wait_writes(5)
+        receiver.pull()
+        wait_for(lambda: vm.status() == "io-error", "the VM to pause", 60)
+        receiver.plug()
+        wait_for(lambda: vm.status() == "running", "the VM to go on", 60)
+        vm.wait_writes(5)
+        assert not site.act("moved", wait=False, speed=2 << 20)["finished"]
+        receiver.pull()
+        wait_for(lambda: vm.status() == "io-error" or _paused(vm), "VM or move to pause", 60)
+        receiver.plug()
+        assert site.act("moved")["finished"]
+        assert vm.write_errors() == 0
+        vm.stop()
+        site.require_disks()
