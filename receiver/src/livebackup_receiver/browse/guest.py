@@ -89,10 +89,7 @@ class Guest:
         """
         facts: Reply = {"exports": exports, "socket": str(socket), "appliance": str(appliance)}
         facts |= {"memory_mib": MEMORY_MIB, "kvm": kvm_is_there()}
-        try:
-            found = await self._ask("open", "the guest", limit_s=self._limits.start_s, **facts)
-        except GuestFileUnreadable as error:
-            raise self._failed(error.problem) from None
+        found = await self._ask("open", "the guest", limit_s=self._limits.start_s, **facts)
         disks = [each.disk for each in self._wanted.disks]
         with self._checked():
             self.file_systems = [file_system_of(each, disks) for each in found["file_systems"]]
@@ -205,10 +202,10 @@ class Guest:
             if "done" in said:
                 done: Reply = said["done"]
                 return done
-            problem = _line(str(said.get("message", said.get("failed"))))
+            problem = _line(str(said.get("message") or said.get("failed") or said["died"]))
         if "refused" in said:
             raise REFUSALS.get(said["refused"], GuestFileUnsuitable)(what, problem)
-        if "appliance" in problem and ("closed" in problem or "unexpectedly" in problem):
+        if "died" in said:
             raise self._failed(problem)
         raise GuestFileUnreadable(what, problem)
 
@@ -244,8 +241,9 @@ class Guest:
 
 
 def _line(words: str) -> str:
-    """What a guest says, as one harmless line."""
-    return shown(" ".join(words.split()).encode("utf-8", "replace"))
+    """What a guest says, as one harmless line; what follows its first line is advice for programmers."""
+    first = (words.strip().splitlines() or [""])[0]
+    return shown(first.strip(" .").encode("utf-8", "replace"))
 
 
 class _Transfer:

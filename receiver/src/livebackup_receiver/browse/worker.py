@@ -75,6 +75,11 @@ class Worker:
         self._devices = guest.pairs("list_filesystems")
         return {"file_systems": [self._file_system(*each) for each in self._devices.items()]}
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the guest still runs."""
+        return bool(self._guest.call("is_ready"))
+
     def _file_system(self, device: bytes, kind: bytes) -> Reply:
         found: Reply = {"device": text(device), "type": text(kind), "label": "", "size": None, "used": None}
         found |= {"disk": self._disk_of(device), "problem": None}
@@ -224,7 +229,7 @@ def answer(worker: Worker, line: bytes) -> Reply:
     except Refusal as error:
         return {"refused": error.kind, "message": str(error)}
     except GuestfsError as error:
-        return {"failed": str(error)}
+        return {"failed" if worker.is_alive else "died": str(error)}
 
 
 def main() -> None:
@@ -236,7 +241,10 @@ def main() -> None:
     confinement.close_in(readable=readable, writable=writable)
     worker = Worker(guest, out)
     for line in sys.stdin.buffer:
-        send(out, REPLY, json.dumps(answer(worker, line)).encode())
+        said = answer(worker, line)
+        send(out, REPLY, json.dumps(said).encode())
+        if "died" in said:
+            break
     guest.close()
 
 
