@@ -11,7 +11,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from livebackup_receiver.rehearsal.result import MemberResult, tail_of
 from livebackup_receiver.rehearsal.script import INSIDE, SCRIPT, Line, Script, console_of
 
 COMMAND_S = 30.0
+SETTLE_S = 5.0
 
 
 def main() -> None:
@@ -164,6 +165,10 @@ async def _ready(guest: Guest, ready: Ready) -> None:
     except TimeoutError:
         raise Trouble(Outcome.FAILED, f"it did not boot: {unready_words(ready)}") from None
     except AgentFailed as error:
+        # It also ends with its machine, of which there is more to say.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                await guest.trouble()
         raise Trouble(Outcome.FAILED, f"its agent cannot be understood: {error}") from None
 
 
