@@ -1,16 +1,17 @@
 # SPDX-FileCopyrightText: The Livebackup authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Restoring: to files, against what operators have for it."""
+"""Restoring: to files, against what operators have for it, and at once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench import restore_files
+from bench import instant, restore_files
 from bench.report import Figure, Report
 
 PARTS: dict[str, Callable[[], dict[str, Figure]]] = {
     "files": restore_files.run,
+    "instant": instant.run,
 }
 
 
