@@ -34,11 +34,11 @@ from bench.store_read import convert_by_qemu, timed
 
 GIB, MIB = 1 << 30, 1 << 20
 SIZE = 4 * GIB
-# Each of three begins two rounds.
-ROUNDS = 6
+# Each of three begins one round.
+ROUNDS = 3
 AIMS = {1: "x, >= 1.0", 10: "x, >= 1.2", 50: "x, >= 2"}
 # A disk that has just taken gigabytes is slow for a while, and would be so for whoever comes first.
-REST_S = 15
+REST_S = 10
 
 
 def run() -> dict[str, Figure]:

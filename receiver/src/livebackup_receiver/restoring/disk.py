@@ -21,7 +21,7 @@ from livebackup_receiver.restore import DiskRestore, OnProgress, Stage
 from livebackup_receiver.restoring.delta import Basis, open_basis
 from livebackup_receiver.restoring.manner import Manner, Restored
 from livebackup_receiver.restoring.partial import Keeper, PartialState, Start
-from livebackup_receiver.restoring.tracking import add_bitmaps, remove_checkpoint
+from livebackup_receiver.restoring.tracking import add_bitmaps, end_bitmap, remove_checkpoint
 from livebackup_receiver.store import durable
 from livebackup_receiver.store.digests import Table
 from livebackup_receiver.store.ranges import Range, words
@@ -149,13 +149,16 @@ def _written(work: DiskWork, tables: Sequence[Table]) -> Restored:
         # It would vouch for what is about to be overwritten.
         durable.remove_files([work.disk.state])
     with ExitStack() as stack:
+        end = stack.enter_context(end_bitmap(work.disk.virtual_size)) if work.bitmap else None
         basis = stack.enter_context(_basis(work, tables)) if work.wanted.basis else None
-        keeper = stack.enter_context(Keeper(work.disk, work.file.fileno(), work.wanted))
-        copier = _copier(work, keeper)
-        convert.fill(work.disk.layers, work.file, work.disk.partial, work.format, copier=copier, basis=basis)
+        with Keeper(work.disk, work.file.fileno(), work.wanted) as keeper:
+            copier = _copier(work, keeper)
+            convert.fill(
+                work.disk.layers, work.file, work.disk.partial, work.format, copier=copier, basis=basis
+            )
         work.on_progress(work.disk, Stage.WRITING, work.bytes, work.bytes)
-    if work.bitmap:
-        add_bitmaps(work.disk.partial, work.bitmap, work.disk.virtual_size)
+        if work.bitmap and end:
+            add_bitmaps(work.disk.partial, work.bitmap, end.result())
     moved = basis.moved_bytes if basis else work.bytes - copier.kept_bytes
     taken = basis.taken_bytes if basis else 0
     return Restored(work.disk, moved, taken, copier.kept_bytes, tracked=work.bitmap is not None)

@@ -12,24 +12,35 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 from livebackup_receiver.subprocesses import run_in_thread
 
 CHECKPOINT, END, MARKER = "livebackup:{}", "livebackup:end:{}", "livebackup:tracked"
+END_SOURCE = "end"
 SECTOR = 512
 
 
-def add_bitmaps(image: Path, point: str, virtual_size: int) -> None:
-    """Give a qcow2 file the bitmaps of a point; none of its data is read or written.
+@contextmanager
+def end_bitmap(virtual_size: int) -> Iterator[Future[Path]]:
+    """An image with the end bitmap of a disk of this size, which is made while the block runs.
 
     :raise CommandFailed: qemu-img failed
     """
-    with _end_bitmap(virtual_size) as (source, name):
-        _bitmap(
-            image, "--add", "--disable", "--merge", name, "-b", str(source), "-F", "qcow2", END.format(point)
-        )
+    with tempfile.TemporaryDirectory(prefix="livebackup-") as directory, ThreadPoolExecutor(1) as pool:
+        yield pool.submit(_make_end_bitmap, Path(directory, "end.qcow2"), virtual_size)
+
+
+def add_bitmaps(image: Path, point: str, end: Path) -> None:
+    """Give a qcow2 file the bitmaps of a point; none of its data is read or written.
+
+    :param end: as ``end_bitmap`` makes it
+    :raise CommandFailed: qemu-img failed
+    """
+    merged = ("--merge", END_SOURCE, "-b", str(end), "-F", "qcow2")
+    _bitmap(image, "--add", "--disable", *merged, END.format(point))
     _bitmap(image, "--add", "--disable", MARKER)
     _bitmap(image, "--add", CHECKPOINT.format(point))
 
@@ -43,16 +54,12 @@ def remove_checkpoint(image: Path, point: str) -> None:
         _bitmap(image, "--remove", name.format(point))
 
 
-@contextmanager
-def _end_bitmap(virtual_size: int) -> Iterator[tuple[Path, str]]:
-    """An image of its own with a bitmap in which only the last bytes are dirty, and that bitmap's name."""
-    with tempfile.TemporaryDirectory(prefix="livebackup-") as directory:
-        image = Path(directory, "end.qcow2")
-        run_in_thread(["qemu-img", "create", "-q", "-f", "qcow2", str(image), str(virtual_size)])
-        _bitmap(image, "--add", "end")
-        write = f"write -q {virtual_size - SECTOR} {SECTOR}"
-        run_in_thread(["qemu-io", "-f", "qcow2", "-c", write, str(image)])
-        yield image, "end"
+def _make_end_bitmap(image: Path, virtual_size: int) -> Path:
+    run_in_thread(["qemu-img", "create", "-q", "-f", "qcow2", str(image), str(virtual_size)])
+    _bitmap(image, "--add", END_SOURCE)
+    write = f"write -q {virtual_size - SECTOR} {SECTOR}"
+    run_in_thread(["qemu-io", "-f", "qcow2", "-c", write, str(image)])
+    return image
 
 
 def _bitmap(image: Path, *words: str) -> None:
