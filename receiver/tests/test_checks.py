@@ -187,6 +187,13 @@ def test_a_group_by_the_age_of_its_newest_point() -> None:
     )
 
 
+def test_the_state_before_a_rollback_may_become_old() -> None:
+    saved = group().model_copy(update={"name": "rollback-db"})
+    check = freshness(saved, now=NOW + timedelta(days=100), warning_s=3600)
+    assert check.state is CheckState.OK
+    assert "it is the state before a rollback" in check.message
+
+
 def test_a_group_without_any_point_is_a_warning() -> None:
     assert freshness(group(point_at=None), now=NOW, warning_s=3600).state is CheckState.WARNING
 
