@@ -99,25 +99,3 @@ def test_a_group_comes_up_in_its_order_and_its_backups_go_on(
     again = site.backup()
     disks = [disk for vm in again["vms"] for disk in vm["disks"]]
     assert {(disk["level"], disk["parent"]) for disk in disks} == {("incremental", point["id"])}
-
-
-def test_no_further_machine_is_started_when_one_does_not_come_up(
-    site: Site, evidence: Evidence, stopped_group: None, tmp_path: Path
-) -> None:
-    ready = {"agent": True, "timeout_s": 5}
-    declare(site, [{"vm": vm, "after": after, "ready": ready} for vm, after in AFTER.items()])
-    (tmp_path / "start.yml").write_text(START)
-    tmp_path.chmod(0o755)
-    commands = {name: start_command(site, restored(site, name)) for name in CHAIN}
-    commands["web"] = [*commands["web"], "-S"]
-    run = site.playbook(
-        "restore",
-        livebackup_restore_point=evidence.points[0]["id"],
-        livebackup_restore_to=RESTORED,
-        livebackup_restore_start_tasks=str(tmp_path / "start.yml"),
-        lab_commands=commands,
-    )
-    assert not run.ok
-    said = " ".join(run.output.split())
-    assert "web did not come up within 5 seconds, so no further VM is started; look at its console" in said
-    assert [site.lab.vm(name).running for name in AFTER] == [True, False, False]
