@@ -20,7 +20,7 @@ from typing import Any
 from ansible_collections.livebackup.qemu.plugins.module_utils import _channel, _deps
 from ansible_collections.livebackup.qemu.plugins.module_utils._channel import Channel
 from ansible_collections.livebackup.qemu.plugins.module_utils._credentials import Transport
-from ansible_collections.livebackup.qemu.plugins.module_utils._errors import LivebackupError
+from ansible_collections.livebackup.qemu.plugins.module_utils._errors import DependencyError, LivebackupError
 from ansible_collections.livebackup.qemu.plugins.module_utils._runs import Run
 
 CLUSTER_BYTES = 65536
@@ -176,15 +176,24 @@ def remote(
     stop: threading.Event,
     explain: Explain,
 ) -> Iterator[Connection]:
-    """A connection over TCP and TLS; ``channels`` are watched by the caller. Raises ReceiverUnreachable."""
-    channel = _channel.connect(transport, limit)
-    channels.append(channel)
+    """A connection over TCP and TLS; ``channels`` are watched by the caller.
+
+    Raises ReceiverUnreachable, DependencyError.
+    """
     nbd = _deps.libnbd()
     handle = nbd.NBD()
+    if not handle.supports_tls():
+        raise DependencyError(
+            "libnbd on this host was built without TLS, so nothing can be restored from a receiver; install "
+            "the distribution's own libnbd.",
+            library="libnbd",
+        )
     handle.set_export_name(export)
     handle.set_tls(nbd.TLS_REQUIRE)
     handle.set_tls_username(transport.username)
     handle.set_tls_psk_file(os.path.join(key_directory, "keys.psk"))
+    channel = _channel.connect(transport, limit)
+    channels.append(channel)
     connection = Connection(handle, stop, explain, channel)
     try:
         channel.expect()

@@ -81,6 +81,8 @@ def test_restore(site: Site, tmp_path: Path) -> None:
     vms = [{"vm": site.vm.name}, {"vm": site.vm.name, "as": "copy", "disks": ["vd-a"]}]
     common = {"livebackup_restore_point": site.points[0], "livebackup_restore_to": str(restored)}
     given = site.variables(**common, livebackup_restore_vms=vms)
+    plays.succeed("restore", given, "--check")
+    assert not restored.exists()
     said = plays.succeed("restore", given)
     for path in (restored / site.vm.name / "vd-a.qcow2", restored / "copy" / "vd-a.qcow2"):
         backups.assert_same(path, site.truth("1", "a"))
