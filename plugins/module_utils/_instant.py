@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import grp
-import json
 import os
 import pwd
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from ansible_collections.livebackup.qemu.plugins.module_utils import (
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
     FileExists,
     FileInUse,
+    LivebackupError,
     OptionError,
     ReceiverError,
     VmOwned,
@@ -58,10 +58,11 @@ def instant_restore(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 async def _serve(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     tender = _tender.tender_of(params)
     known = _tender.read(tender)
+    fresh = known is None
     owner = _owner(params)
     warnings: list[str] = []
     with _receiver.connected(params) as receiver:
-        if known is None:
+        if fresh:
             targets = _wanted(receiver, params)
             overlays = await _look(tender, targets)
             _refuse_strangers(tender, overlays, everything=True)
@@ -77,21 +78,34 @@ async def _serve(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     missing = [overlay for overlay in overlays if overlay.backing is None]
     started = not _tender.serves(tender)
     if not check_mode and known is not None:
-        await asyncio.gather(
-            _tender.start(tender),
-            *(
-                _overlay.create(
-                    each.path,
-                    backing=tender.uri(each.disk),
-                    size=each.size,
-                    point=params["point"],
-                    owner=owner,
-                )
-                for each in missing
-            ),
-        )
+        try:
+            await _bring_up(tender, known["point"], missing, owner)
+        except LivebackupError:
+            if fresh:
+                await _end(tender, known, warnings)
+            raise
     changed = bool(missing) or started
     return {"changed": changed, **_facts(params, tender, overlays), "warnings": warnings}
+
+
+async def _bring_up(
+    tender: Tender, point: str, missing: list[Overlay], owner: tuple[int, int] | None
+) -> None:
+    """Start the tender, and make overlays; if anything fails, those just made go again.
+
+    Raises the first error, but only when all has ended: what is cancelled might leave a program behind.
+    """
+    making = (
+        _overlay.create(each.path, backing=tender.uri(each.disk), size=each.size, point=point, owner=owner)
+        for each in missing
+    )
+    results = await asyncio.gather(_tender.start(tender), *making, return_exceptions=True)
+    for error in results:
+        if isinstance(error, BaseException):
+            for each, result in zip(missing, results[1:]):
+                if result is None:
+                    os.unlink(each.path)
+            raise error
 
 
 def _wanted(receiver: Receiver, params: dict[str, Any]) -> list[Overlay]:
@@ -264,28 +278,9 @@ def _facts(params: dict[str, Any], tender: Tender, overlays: list[Overlay]) -> d
                 "disk": each.disk,
                 "path": each.path,
                 "virtual_size": each.size,
-                "blockdev": blockdev(each.disk, each.path),
-                "device": device(each.disk),
+                "blockdev": _overlay.blockdev(each.disk, each.path),
+                "device": _overlay.device(each.disk),
             }
             for each in overlays
         ],
     }
-
-
-def blockdev(disk: str, path: str) -> str:
-    """The argument of QEMU's ``-blockdev`` for an overlay. Pure."""
-    file = {"driver": "file", "filename": path, "cache": {"direct": True}}
-    return json.dumps(
-        {
-            "driver": "qcow2",
-            "node-name": f"disk-{disk}",
-            "cache": {"direct": True},
-            "discard": "unmap",
-            "file": file,
-        }
-    )
-
-
-def device(disk: str) -> str:
-    """The argument of ``-device``; without stop, the guest might see an error. Pure."""
-    return f"virtio-blk-pci,id={disk},drive=disk-{disk},rerror=stop,werror=stop"

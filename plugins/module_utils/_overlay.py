@@ -95,3 +95,22 @@ async def drop_backing(path: str) -> None:
     _images.sync(path)
     await _process.run(["qemu-img", "rebase", "-u", "-f", "qcow2", "-b", "", path])
     _images.sync(path)
+
+
+def blockdev(disk: str, path: str) -> str:
+    """The argument of QEMU's ``-blockdev`` for an overlay. Pure."""
+    file = {"driver": "file", "filename": path, "cache": {"direct": True}}
+    return json.dumps(
+        {
+            "driver": "qcow2",
+            "node-name": f"disk-{disk}",
+            "cache": {"direct": True},
+            "discard": "unmap",
+            "file": file,
+        }
+    )
+
+
+def device(disk: str) -> str:
+    """The argument of ``-device``; without stop, the guest might see an error. Pure."""
+    return f"virtio-blk-pci,id={disk},drive=disk-{disk},rerror=stop,werror=stop"

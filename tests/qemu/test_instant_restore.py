@@ -294,6 +294,7 @@ def test_a_host_without_nbdkit_is_told_so(
     refused = site.refuse("served")
     assert refused["error"]["code"] == "dependency-missing"
     assert "nbdkit is not installed" in refused["msg"]
+    assert (list(site.machine.dest.iterdir()), site.leases(), site.state.exists()) == ([], [], False)
 
 
 def test_a_backup_during_the_move_is_refused_and_harms_nothing(site: Site) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.livebackup.qemu.plugins.module_utils import (
-    _instant,
     _names,
+    _overlay,
     _tender,
     _tender_link,
     _tender_plugin,
@@ -53,11 +53,11 @@ def test_a_socket_whose_path_is_too_long() -> None:
 
 
 def test_what_qemu_is_told_of_a_disk() -> None:
-    node = json.loads(_instant.blockdev("vd-a", "/srv/vd-a.qcow2"))
+    node = json.loads(_overlay.blockdev("vd-a", "/srv/vd-a.qcow2"))
     assert node["node-name"] == "disk-vd-a"
     assert node["file"]["filename"] == "/srv/vd-a.qcow2"
-    assert "drive=disk-vd-a" in _instant.device("vd-a")
-    assert "rerror=stop,werror=stop" in _instant.device("vd-a")
+    assert "drive=disk-vd-a" in _overlay.device("vd-a")
+    assert "rerror=stop,werror=stop" in _overlay.device("vd-a")
 
 
 def test_a_backup_takes_the_move_for_the_job_of_another_program() -> None:
