@@ -148,9 +148,9 @@ def _digest(layer: Path) -> str:
     return root_of(read_chain(chain[::-1]))
 
 
-def run(*argv: str, cwd: Path | None = None) -> str:
+def run(*argv: str, cwd: Path | None = None, timeout_s: float = 55) -> str:
     """Run a program that must succeed."""
-    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=55, cwd=cwd).stdout
+    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=timeout_s, cwd=cwd).stdout
 
 
 def read_image(path: Path, format: str, scratch: Path) -> bytes:

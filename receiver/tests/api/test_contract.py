@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from livebackup_receiver import errors
 from livebackup_receiver.api import (
+    browses,
     checks,
     decisions,
     exports,
@@ -29,6 +30,8 @@ from livebackup_receiver.api import (
 from livebackup_receiver.api.app import ErrorBody
 from livebackup_receiver.api.contract import openapi_document
 from livebackup_receiver.api.recovery_order import RecoveryOrder
+from livebackup_receiver.browse.entries import FileSystems, Listing
+from livebackup_receiver.browse.live import Browse
 from livebackup_receiver.coordinator.opening import Opening
 from livebackup_receiver.coordinator.orders import Answer, Order
 from livebackup_receiver.coordinator.reconcile import SeenBitmaps, Verdict
@@ -64,6 +67,10 @@ BODIES: dict[str, Any] = {
     "lease-take.request": leases.Leasing,
     "lease-take.response": leases.TakenLease,
     "leases.response": leases.Leases,
+    "browse-open.request": browses.Browsing,
+    "browse-open.response": Browse,
+    "browse-file-systems.response": FileSystems,
+    "browse-entries.response": Listing,
     "point-pin.request": decisions.Pin,
     "point-lock.request": decisions.Lock,
     "policy-declare.request": RetentionPolicy,

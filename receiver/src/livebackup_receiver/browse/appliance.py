@@ -19,7 +19,7 @@ from livebackup_receiver.errors import BrowseUnavailable, CommandFailed
 from livebackup_receiver.store import durable
 
 PACKAGES = "the packages libguestfs0, libguestfs-xfs and linux-image-amd64"
-ROLE = "or set livebackup_receiver_browse for the role receiver"
+ROLE = "or set livebackup_receiver_browse: true for the role receiver"
 SUPERMIN_DIRECTORIES = "/usr/lib/*/guestfs/supermin.d"
 BUILD_TIMEOUT_S = 300.0
 # libguestfs takes a directory with this file in it as a finished appliance (guestfs(3)).

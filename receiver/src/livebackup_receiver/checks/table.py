@@ -8,7 +8,7 @@ import logging
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from livebackup_receiver.checks import backups, installation, rehearsals, store
+from livebackup_receiver.checks import backups, files, installation, rehearsals, store
 from livebackup_receiver.checks.result import Check, CheckFunction, Inspection, failed
 from livebackup_receiver.errors import ReceiverError
 
@@ -26,6 +26,7 @@ CHECKS: dict[str, CheckFunction] = {
     "rehearsals": rehearsals.check_rehearsals,
     "sessions": backups.check_sessions,
     "freshness": backups.check_freshness,
+    "files": files.check_files,
     "notifications": installation.check_notifications,
 }
 """What is run, in the order in which the results are shown."""
