@@ -7,10 +7,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from rehearsal_guests import member, plan
 from sample_records import NOW, new_id
 
-from livebackup_receiver.checks.rehearsals import Rehearsed, judge_rehearsal
-from livebackup_receiver.checks.result import CheckState
+from livebackup_receiver import subprocesses
+from livebackup_receiver.catalog.engine import Catalog
+from livebackup_receiver.checks.rehearsals import Rehearsed, check_rehearsals, judge_rehearsal
+from livebackup_receiver.checks.result import CheckState, Inspection
+from livebackup_receiver.config import Config
 from livebackup_receiver.model import Outcome, PointRehearsal
 
 DAY = timedelta(days=1)
@@ -22,6 +26,24 @@ def ended(outcome: Outcome, reason: str | None = None) -> PointRehearsal:
     return PointRehearsal(
         id=new_id(), whole=True, outcome=outcome, reason=reason, started_at=began, ended_at=end
     )
+
+
+async def test_whether_a_group_can_be_rehearsed_at_all_is_said_before_it_is(
+    config: Config, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def inspection() -> Inspection:
+        return Inspection(config, catalog, list, NOW)
+
+    (none,) = await check_rehearsals(inspection())
+    assert none.message.startswith("no group is rehearsed")
+    plan(catalog, config, member("db", boot={"memory_mib": 1 << 22}), schedule="every 1w")
+    able, group = await check_rehearsals(inspection())
+    assert (able.state, able.message) == (CheckState.OK, "rehearsed by schedule, and can be: nightly")
+    assert (group.name, group.state) == ("rehearsal of nightly", CheckState.OK)
+    monkeypatch.setitem(subprocesses.ENVIRONMENT, "PATH", "/nowhere")
+    unable, dummy = await check_rehearsals(inspection())
+    words = "group nightly cannot be rehearsed here: qemu-system-x86_64 is not installed"
+    assert (unable.state, unable.message.startswith(words)) == (CheckState.WARNING, True)
 
 
 @pytest.mark.parametrize(

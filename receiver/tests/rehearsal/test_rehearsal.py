@@ -258,3 +258,14 @@ async def test_without_room_for_what_guests_write_it_could_not_run(
     result = await rehearsed(point, full, catalog)
     assert result.outcome is Outcome.COULD_NOT_RUN
     assert "has no room for what the guests write" in (result.reason or "")
+
+
+async def test_a_uefi_machine_comes_up_and_looks_for_something_to_boot(
+    store: SampleStore, config: Config, catalog: Catalog
+) -> None:
+    point = add_point(store, {"db": None})
+    ready = {"console": "BdsDxe: (loading|failed|No bootable)", "timeout_s": 200}
+    boot = {"memory_mib": 128, "firmware": "uefi"}
+    plan(catalog, config, member("db", boot=boot, ready=ready))
+    result = await rehearsed(point, config, catalog)
+    assert (result.outcome, result.reason) == (Outcome.PASSED, None)

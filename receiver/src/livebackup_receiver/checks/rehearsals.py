@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from livebackup_receiver import ages
@@ -13,8 +14,11 @@ from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.recovery_plans import load_plans
 from livebackup_receiver.catalog.rehearsals import newest_whole, rehearsed_groups
 from livebackup_receiver.checks.result import Check, Inspection, failed, ok, warning
+from livebackup_receiver.config import Config
 from livebackup_receiver.model import Outcome, PointRehearsal
+from livebackup_receiver.recovery.declared import DeclaredPlan
 from livebackup_receiver.rehearsal.choice import due_at
+from livebackup_receiver.rehearsal.means import needs_of, what_is_missing
 
 # A rehearsal may have to wait for sessions, and takes its time.
 GRACE = timedelta(hours=12)
@@ -30,11 +34,23 @@ class Rehearsed:
 
 
 async def check_rehearsals(inspection: Inspection) -> list[Check]:
-    """One result for each group that was ever rehearsed, or is to be."""
-    found = await asyncio.to_thread(_look, inspection.catalog)
-    if not found:
-        return [ok("rehearsals", "no group is rehearsed; a recovery plan with a schedule has that done")]
-    return [judge_rehearsal(each, inspection.now) for each in found]
+    """Whether they can run here, and one result for each group that was ever rehearsed, or is to be."""
+    plans, found = await asyncio.to_thread(_look, inspection.catalog)
+    means = await _check_means(plans, inspection.config)
+    return [means, *(judge_rehearsal(each, inspection.now) for each in found)]
+
+
+async def _check_means(plans: Sequence[DeclaredPlan], config: Config) -> Check:
+    """Whether what is to be rehearsed could be; how much memory is free changes, and is not looked at."""
+    for each in plans:
+        needs = needs_of(each.plan, [member.vm for member in each.plan.members], config.rehearsal_files)
+        missing = await what_is_missing(replace(needs, memory_mib=0))
+        if missing is not None:
+            return warning("rehearsals", f"group {each.group} cannot be rehearsed here: {missing}")
+    if not plans:
+        return ok("rehearsals", "no group is rehearsed; a recovery plan with a schedule has that done")
+    named = ", ".join(each.group for each in plans)
+    return ok("rehearsals", f"rehearsed by schedule, and can be: {named}")
 
 
 def judge_rehearsal(rehearsed: Rehearsed, now: datetime) -> Check:
@@ -56,16 +72,17 @@ def judge_rehearsal(rehearsed: Rehearsed, now: datetime) -> Check:
     return ok(name, f"group {group} passed {ago} ago")
 
 
-def _look(catalog: Catalog) -> list[Rehearsed]:
+def _look(catalog: Catalog) -> tuple[list[DeclaredPlan], list[Rehearsed]]:
     with catalog.read() as db:
         plans = {each.group: each for each in load_plans(db) if each.plan.schedule is not None}
         newest = {group: newest_whole(db, group) for group in {*plans, *rehearsed_groups(db)}}
     due = {group: due_at(each, _begun(newest[group])) for group, each in plans.items()}
-    return [
-        Rehearsed(group, found, due.get(group))
-        for group, found in sorted(newest.items())
-        if found is not None or group in plans
+    found = [
+        Rehearsed(group, each, due.get(group))
+        for group, each in sorted(newest.items())
+        if each is not None or group in plans
     ]
+    return list(plans.values()), found
 
 
 def _begun(rehearsal: PointRehearsal | None) -> datetime | None:

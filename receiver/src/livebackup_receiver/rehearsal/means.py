@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from livebackup_receiver import subprocesses
-from livebackup_receiver.config import Config
 from livebackup_receiver.errors import CommandFailed
 from livebackup_receiver.recovery.plan import RecoveryPlan
 from livebackup_receiver.rehearsal import enclosure, machine
@@ -61,14 +60,14 @@ def needs_of(plan: RecoveryPlan, vms: Sequence[str], files: Path | None) -> Need
     )
 
 
-async def what_is_missing(needs: Needs, config: Config) -> str | None:
+async def what_is_missing(needs: Needs) -> str | None:
     """One sentence about the first that this machine lacks; None if it has all."""
-    if (missing := next(_missing(needs, config), None)) is not None:
+    if (missing := next(_missing(needs), None)) is not None:
         return missing
     return await _refused_namespaces()
 
 
-def _missing(needs: Needs, config: Config) -> Iterator[str]:
+def _missing(needs: Needs) -> Iterator[str]:
     for name in needs.programs:
         if shutil.which(name, path=subprocesses.ENVIRONMENT["PATH"]) is None:
             yield f"{name} is not installed; install the package {PACKAGES[name]}"

@@ -121,7 +121,7 @@ async def perform(order: Order, config: Config, catalog: Catalog, on_line: OnLin
 
 async def _perform(order: Order, config: Config, catalog: Catalog, on_line: OnLine) -> Found:
     needs = needs_of(order.plan, [each.vm for each in order.present], config.rehearsal_files)
-    if (missing := await what_is_missing(needs, config)) is not None:
+    if (missing := await what_is_missing(needs)) is not None:
         return Found(Outcome.COULD_NOT_RUN, missing)
     store = Store(config.store)
     for each in order.present:
