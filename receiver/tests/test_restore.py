@@ -141,6 +141,18 @@ async def test_an_existing_file_is_replaced_when_asked(
     assert read_image(target, "qcow2", tmp_path) == store.content[DISK]
 
 
+async def test_a_replaced_file_stays_its_owner_s(
+    store: SampleStore, chain: list[Point], tmp_path: Path, folder: Path
+) -> None:
+    target = folder / "vd-a.qcow2"
+    target.write_bytes(b"old")
+    target.chmod(0o640)
+    os.chown(target, 64055, 994)
+    await act(plan(store, chain[-1], tmp_path), Manner(force=True))
+    found = target.stat()
+    assert (found.st_mode & 0o777, found.st_uid, found.st_gid) == (0o640, 64055, 994)
+
+
 async def test_a_file_in_use_is_not_replaced_even_when_asked(
     store: SampleStore, chain: list[Point], tmp_path: Path, folder: Path
 ) -> None:
@@ -198,6 +210,23 @@ async def test_a_directory_that_cannot_be_made(
     (tmp_path / "file").touch()
     with pytest.raises(TargetUnwritable, match="name a directory"):
         await act(plan(store, chain[-1], tmp_path / "file" / "below"))
+
+
+async def test_a_target_that_becomes_full_is_named(
+    store: SampleStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = store.add({DISK: [Write(0, 3 << 20, 1)]})
+    small = tmp_path / "small"
+    small.mkdir()
+    monkeypatch.setattr("livebackup_receiver.restoring.targets.require_room", lambda needs: None)
+    run("mount", "-t", "tmpfs", "-o", "size=2m", "small", str(small))
+    try:
+        with pytest.raises(TargetFull, match=f"needs 3,145,728 bytes in {small}/out/db, which has"):
+            await act(plan(store, point, small / "out"))
+        left = os.listdir(small)
+    finally:
+        run("umount", str(small))
+    assert left == []
 
 
 def test_a_restore_that_does_not_fit_is_refused(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def restore_point(
             done = asyncio.run(_restore(plan, catalog, store, point, manner))
         except LayerDamaged as error:
             raise _named(catalog, store, first, error) from None
-    _tell(done, as_json=as_json)
+    _tell(point, done, as_json=as_json)
     if any(each.lost for each in done):
         raise typer.Exit(PointDamaged.exit_code)
 
@@ -162,7 +162,7 @@ def _named(
     return error
 
 
-def _tell(done: Sequence[Restored], *, as_json: bool) -> None:
+def _tell(point: str, done: Sequence[Restored], *, as_json: bool) -> None:
     lost = [
         {
             "vm": each.disk.vm,
@@ -173,7 +173,7 @@ def _tell(done: Sequence[Restored], *, as_json: bool) -> None:
         if each.lost
     ]
     files = [str(each.disk.target) for each in done]
-    facts = {"disks": [_facts(each) for each in done], "files": files, "lost": lost}
+    facts = {"point": point, "disks": [_facts(each) for each in done], "files": files, "lost": lost}
     for sentence in (said for each in done for said in _notes(each)):
         print(sentence, file=sys.stderr)
     cli_views.show("\n".join(files), facts, as_json)

@@ -18,7 +18,9 @@ from livebackup_receiver.catalog.layer_checks import list_checks
 from livebackup_receiver.convert import Format
 from livebackup_receiver.errors import LayerDamaged, PointDamaged, TargetFaulty
 from livebackup_receiver.model import Point
+from livebackup_receiver.restoring.act import look
 from livebackup_receiver.restoring.manner import Manner
+from livebackup_receiver.restoring.partial import note
 
 ACCEPTING = Manner(accept_damage=True)
 
@@ -150,3 +152,19 @@ async def test_a_target_that_does_not_keep_what_is_written_is_not_called_a_damag
     ):
         await act(plan(store, points[2], tmp_path / "out", format), store=store)
     assert not (tmp_path / "out").exists()
+
+
+async def test_a_partial_file_that_lies_about_a_damaged_point(
+    store: SampleStore, points: list[Point], tmp_path: Path, format: Format
+) -> None:
+    """What is damaged in the store is told from what an earlier run has left wrong."""
+    flip(store.layer(points[0]), 0)
+    planned = plan(store, points[2], tmp_path / "out", format)
+    (disk,) = planned.disks
+    disk.partial.parent.mkdir(parents=True)
+    disk.partial.write_bytes(bytes(1 << 20))
+    wanted = look(disk, planned, Manner()).wanted
+    note(disk, wanted.model_copy(update={"watermark": 1 << 20}))
+    (done,) = await act(planned, ACCEPTING, store=store)
+    assert done.lost == [(0, CLUSTER)]
+    assert read_image(disk.target, format, tmp_path)[CLUSTER:] == store.content[DISK][CLUSTER:]

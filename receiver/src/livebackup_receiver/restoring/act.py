@@ -163,10 +163,10 @@ async def _works(
 
 async def _all(works: Sequence[DiskWork], jobs: int) -> list[Restored]:
     """Write all of them; if one fails or nobody waits any more, the others stop."""
-    at_once = asyncio.Semaphore(jobs)
+    free = asyncio.Semaphore(jobs)
 
     async def write(work: DiskWork) -> Restored:
-        async with at_once:
+        async with free:
             return await complete_in_thread(write_disk, work)
 
     tasks = [asyncio.create_task(write(work), name=f"restore of {work.disk.target}") for work in works]

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,15 +17,24 @@ from threading import Event
 from livebackup_receiver import convert
 from livebackup_receiver.chain.copying import Copier, ReadFailed
 from livebackup_receiver.convert import Format
-from livebackup_receiver.errors import LayerDamaged, PointDamaged, TargetFaulty, TargetUnwritable
+from livebackup_receiver.errors import (
+    LayerDamaged,
+    PointDamaged,
+    ReceiverError,
+    TargetFaulty,
+    TargetFull,
+    TargetUnwritable,
+)
 from livebackup_receiver.restore import DiskRestore, OnProgress, Stage
 from livebackup_receiver.restoring.delta import Basis, open_basis
 from livebackup_receiver.restoring.manner import Manner, Restored
 from livebackup_receiver.restoring.partial import Keeper, PartialState, Start
 from livebackup_receiver.restoring.tracking import add_bitmaps, end_bitmap, remove_checkpoint
-from livebackup_receiver.store import durable
+from livebackup_receiver.store import durable, room
 from livebackup_receiver.store.digests import Table
 from livebackup_receiver.store.ranges import Range, words
+
+TELL_BYTES = 1 << 20
 
 Judge = Callable[[DiskRestore, Mapping[str, Sequence[Range]]], PointDamaged]
 """Makes a refusal of what is damaged of a disk, by the points of the layers that hold it."""
@@ -54,11 +64,18 @@ class DiskWork:
     judge: Judge
     on_progress: OnProgress
     stop: Event
+    _told: tuple[Stage | None, int] = (None, 0)
 
     @property
     def written(self) -> Path:
         """The file under the name that it has now."""
         return self.disk.target if self.start.published else self.disk.partial
+
+    def tell(self, stage: Stage, done: int) -> None:
+        """So many bytes are done; there may be a cluster at a time."""
+        if stage is not self._told[0] or not 0 <= done - self._told[1] < TELL_BYTES:
+            self._told = stage, done
+            self.on_progress(self.disk, stage, min(done, self.bytes), self.bytes)
 
     def go_on(self) -> None:
         """:raise Stopped: nobody wants that any more"""
@@ -74,6 +91,7 @@ def write_disk(work: DiskWork) -> Restored:
     :raise DigestsInvalid: a digest table is missing or damaged, so nothing can be verified
     :raise TargetFaulty: the file is not what was written to it
     :raise TargetUnwritable: the file cannot be written
+    :raise TargetFull: there is no room for it any more
     :raise CommandFailed: qemu-img failed
     :raise Stopped: ``work.stop`` was set
     """
@@ -84,7 +102,7 @@ def write_disk(work: DiskWork) -> Restored:
     except ReadFailed as error:
         raise LayerDamaged(str(error.filename), f"it cannot be read: {error.strerror}") from None
     except OSError as error:
-        raise TargetUnwritable(str(work.disk.target), error.strerror or str(error)) from None
+        raise _unwritable(work, error) from None
 
 
 def _write_disk(work: DiskWork) -> Restored:
@@ -95,23 +113,23 @@ def _write_disk(work: DiskWork) -> Restored:
         os.fsync(work.file.fileno())
         return done
     damaged = _synced_and_compared(work, tables)
-    if damaged and (work.start != Start() or work.wanted.basis) and not _in_store(work, tables, damaged):
+    if not damaged:
+        return done
+    lost = convert.damage_in_store(work.disk.layers, tables, damaged)
+    if lost == damaged:
+        return _without(work, done, tables, lost)
+    if (work.start != Start() or work.wanted.basis) and not work.start.published:
         # What an earlier run or somebody else has written is not what it should be: without that, then.
-        again = replace(work, start=Start(), wanted=work.wanted.model_copy(update={"basis": None}))
-        if not work.start.published:
-            return _write_disk(again)
-    return _with_damage(work, done, tables, damaged) if damaged else done
+        anew = work.wanted.model_copy(update={"basis": None})
+        return _write_disk(replace(work, start=Start(), wanted=anew))
+    raise TargetFaulty(str(work.written), f"bytes {words(damaged)} of the disk")
 
 
-def _with_damage(work: DiskWork, done: Restored, tables: Sequence[Table], damaged: list[Range]) -> Restored:
-    """The result without what is damaged.
+def _without(work: DiskWork, done: Restored, tables: Sequence[Table], lost: list[Range]) -> Restored:
+    """The result without what is damaged in the store.
 
-    :raise PointDamaged: it is the store's, and not accepted
-    :raise TargetFaulty: it is not the store's
+    :raise PointDamaged: that is not accepted
     """
-    lost = _in_store(work, tables, damaged)
-    if lost != damaged:
-        raise TargetFaulty(str(work.written), f"bytes {words(damaged)} of the disk")
     if not work.manner.accept_damage:
         raise _judged(work, tables, lost)
     if work.bitmap and not work.start.complete:
@@ -126,8 +144,10 @@ def _judged(work: DiskWork, tables: Sequence[Table], lost: Sequence[Range]) -> P
     return work.judge(work.disk, {layer.stem: ranges for layer, ranges in by_layer.items()})
 
 
-def _located(work: DiskWork, error: LayerDamaged) -> LayerDamaged | PointDamaged:
+def _located(work: DiskWork, error: LayerDamaged) -> ReceiverError:
     """Where on the disk the damage of a layer is seen, if it is in some clusters only."""
+    if error.path == str(work.written):
+        return TargetFaulty(error.path, f"because {error.problem}")
     if not work.manner.verify:
         return error
     try:
@@ -138,8 +158,11 @@ def _located(work: DiskWork, error: LayerDamaged) -> LayerDamaged | PointDamaged
     return _judged(work, tables, lost) if lost else error
 
 
-def _in_store(work: DiskWork, tables: Sequence[Table], damaged: Sequence[Range]) -> list[Range]:
-    return convert.damage_in_store(work.disk.layers, tables, damaged)
+def _unwritable(work: DiskWork, error: OSError) -> ReceiverError:
+    directory = work.disk.target.parent
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return TargetFull(str(directory), work.bytes, room.free_bytes(directory))
+    return TargetUnwritable(str(work.disk.target), error.strerror or str(error))
 
 
 def _written(work: DiskWork, tables: Sequence[Table]) -> Restored:
@@ -171,7 +194,7 @@ def _basis(work: DiskWork, tables: Sequence[Table]) -> AbstractContextManager[Ba
         nonlocal seen
         work.go_on()
         seen += count
-        work.on_progress(work.disk, Stage.COMPARING, min(seen, work.bytes), work.bytes)
+        work.tell(Stage.COMPARING, seen)
 
     return open_basis(work.disk.target, work.format, tables, pace=compare)
 
@@ -181,7 +204,7 @@ def _copier(work: DiskWork, keeper: Keeper) -> Copier:
         if work.manner.verify:
             keeper.reached(place)
         done = copier.copied_bytes + copier.shared_bytes + copier.kept_bytes
-        work.on_progress(work.disk, Stage.WRITING, min(done, work.bytes), work.bytes)
+        work.tell(Stage.WRITING, done)
 
     copier = Copier(
         share=True,
@@ -204,7 +227,7 @@ def _synced_and_compared(work: DiskWork, tables: Sequence[Table]) -> list[Range]
         nonlocal seen
         work.go_on()
         seen += count
-        work.on_progress(work.disk, Stage.VERIFYING, min(seen, work.bytes), work.bytes)
+        work.tell(Stage.VERIFYING, seen)
 
     with ThreadPoolExecutor(1) as pool:
         synced = pool.submit(os.fsync, work.file.fileno())

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import FileIO
@@ -127,11 +128,22 @@ def publish(disks: Sequence[DiskRestore], *, replace: bool) -> None:
     """
     for disk in disks:
         if replace:
+            _take_over(disk)
             disk.partial.replace(disk.target)
         else:
             _link(disk)
     for directory in {disk.target.parent for disk in disks}:
         durable.sync_directory(directory)
+
+
+def _take_over(disk: DiskRestore) -> None:
+    """Let those read and write the new file who may the old one, such as the user that QEMU runs as."""
+    try:
+        old = disk.target.stat()
+        disk.partial.chmod(stat.S_IMODE(old.st_mode))
+        os.chown(disk.partial, old.st_uid, old.st_gid)
+    except (FileNotFoundError, PermissionError):
+        return
 
 
 def _link(disk: DiskRestore) -> None:
