@@ -5,9 +5,8 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from types import TracebackType
 from typing import Self
 
@@ -31,8 +30,8 @@ LINE_EVERY_S = 10.0
 class RestoreProgress:
     """Shows what it is told, in the way that suits who looks."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        screen = console or Console(stderr=True)
+    def __init__(self) -> None:
+        screen = Console(stderr=True)
         self._view = _Bars(screen) if screen.is_terminal else _Lines()
 
     def __enter__(self) -> Self:
@@ -81,8 +80,7 @@ class _Said:
 class _Lines:
     """For logs: nothing for a short restore, and for a long one a line for each disk every ten seconds."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._last: dict[tuple[str, Stage], _Said] = {}
 
     def start(self) -> None:
@@ -92,7 +90,7 @@ class _Lines:
         """Nothing is left on the screen."""
 
     def update(self, name: str, stage: Stage, done: int, total: int) -> None:
-        now = self._clock()
+        now = monotonic()
         last = self._last.setdefault((name, stage), _Said(now, done))
         if (passed := now - last.at) < LINE_EVERY_S:
             return
