@@ -77,7 +77,7 @@ class Copying:
             missing = _runs.without(missing, self._resume())
         if self.basis is not None and missing:
             self.tally.phase = "comparing"
-            missing = _runs.without(missing, self._take_over(missing))
+            missing = _runs.without(missing, self._take_over(missing, self.basis))
         if missing:
             self.tally.phase = "fetching"
             self._fetch(missing)
@@ -100,10 +100,8 @@ class Copying:
         self._work(_runs.common(self.wanted.runs, present), lambda: self.target.opened(self.stop), look)
         return _runs.joined(found)
 
-    def _take_over(self, missing: list[Run]) -> list[Run]:
+    def _take_over(self, missing: list[Run], basis: Image) -> list[Run]:
         """The clusters that were right in the older copy, and now are in the target."""
-        assert self.basis is not None
-        basis = self.basis
         with basis.opened(self.stop) as access:
             present = _runs.joined(access.data())
         found: list[Run] = []
