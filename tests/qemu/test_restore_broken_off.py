@@ -18,6 +18,7 @@ from typing import Any
 
 import backups
 import modules
+import plays
 import pytest
 from conftest import MakeMachine
 from machine import MIB, Image, Machine, wait_for
@@ -218,3 +219,20 @@ def test_people_can_see_how_far_it_is(stage: Stage, tmp_path: Path) -> None:
     let_go(stage)
     assert not running.result(120).get("failed")
     assert not progress.exists()
+
+
+def test_the_playbook_shows_how_far_it_is(stage: Stage) -> None:
+    """As AWX gets it: in the events of the attempts of a task."""
+    vms = {"livebackup_restore_vms": [{"vm": stage.vm.name}], "livebackup_restore_stall_limit": 300}
+    where = {"livebackup_restore_point": stage.point, "livebackup_restore_to": str(stage.dest)}
+    running = plays.start("restore", plays.variables(stage.vm, stage.receiver, **where, **vms), "-vvv")
+    partial = stage.dest / stage.vm.name / ".vd-a.qcow2.livebackup-partial"
+    wait_for(lambda: partial.exists() and partial.stat().st_blocks * 512 > MIDDLE, "the middle", 180)
+    hang(stage)
+    assert running.stdout is not None
+    seen = next(line for line in running.stdout if "fetching, " in line)
+    let_go(stage)
+    running.communicate(timeout=300)
+    assert f"{stage.vm.name}/vd-a: fetching, " in seen
+    assert f" % of {DATA // MIB} MiB" in seen
+    assert running.returncode == 0
