@@ -19,8 +19,10 @@ from tls_files import TlsFiles
 
 from livebackup_receiver import subprocesses
 from livebackup_receiver.browse import appliance
+from livebackup_receiver.browse.guest import Guest
 from livebackup_receiver.config import Config
 from livebackup_receiver.daemon import open_receiver
+from livebackup_receiver.errors import BrowseFailed
 from livebackup_receiver.model import Point, Role
 
 pytestmark = pytest.mark.timeout(600)
@@ -114,6 +116,10 @@ async def test_a_guest_that_dies_takes_nothing_with_it(
         assert again["id"] != browse["id"]
         taken = await client.get(f"/api/v1/browses/{again['id']}/content?file_system=sda&path=/etc/random")
         assert taken.content == (tree / "etc" / "random").read_bytes()
+        async with server.receiver.browses.use(again["id"]) as guest:
+            with pytest.raises(BrowseFailed):
+                await kill_in_the_middle(guest)
+        assert (await client.get("/api/v1/health")).status_code == 200
 
 
 async def test_a_guest_that_nobody_uses_ends_by_itself(config: Config, tls: TlsFiles, tree: Path) -> None:
@@ -174,6 +180,16 @@ async def test_only_the_role_restore_may_see_contents(server: Served, role: Role
             await client.delete("/api/v1/browses/x"),
         ]
     assert {answer.status_code for answer in answers} == {status}
+
+
+async def kill_in_the_middle(guest: Guest) -> None:
+    """Read a file whose guest dies after the first part."""
+    async with guest.content("sda", "/etc/random") as parts:
+        await anext(parts)
+        for pid in await guest_processes():
+            os.kill(pid, signal.SIGKILL)
+        async for dummy in parts:
+            pass
 
 
 async def guest_processes() -> list[int]:

@@ -98,15 +98,21 @@ async def test_a_guest_that_hangs_is_given_up(store: SampleStore, config: Config
         async with open_guest(wanted_of(store, config, images), config, Limits(answer_s=20.0)) as guest:
             assert await content(guest, "sda", "/etc/hosts") == b"127.0.0.1 localhost\n"
             family = await session_of(guest.pid)
-            os.kill(guest.pid, signal.SIGSTOP)
             with pytest.raises(BrowseFailed, match=r"has ended: it did not answer for 20 seconds; try again"):
-                await guest.list("sda", "/", offset=0, limit=9)
+                await stop_in_the_middle(guest)
             with pytest.raises(BrowseFailed, match="20 seconds"):
                 await guest.look("sda", "/")
             assert len(family) > 1
             async with asyncio.timeout(60):
                 while await session_of(guest.pid):  # noqa: ASYNC110 - nobody tells when the kernel has done it
                     await asyncio.sleep(0.05)
+
+
+async def stop_in_the_middle(guest: Guest) -> None:
+    async with guest.content("sda", "/etc/random") as parts:
+        os.kill(guest.pid, signal.SIGSTOP)
+        async for dummy in parts:
+            pass
 
 
 async def session_of(leader: int) -> list[str]:
