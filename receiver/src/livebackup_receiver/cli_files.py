@@ -18,8 +18,9 @@ from livebackup_receiver.browse import extraction
 from livebackup_receiver.browse.choice import find_wanted, split, usual
 from livebackup_receiver.browse.entries import FileKind, FileSystem, Listing
 from livebackup_receiver.browse.extraction import LeftOut
-from livebackup_receiver.browse.guest import Guest, open_guest
+from livebackup_receiver.browse.guest import Guest
 from livebackup_receiver.browse.names import absolute, shown
+from livebackup_receiver.browse.opening import open_guest
 from livebackup_receiver.catalog.presence import open_present
 from livebackup_receiver.chain.keyring import using
 from livebackup_receiver.cli_options import AsJson, ConfigFile

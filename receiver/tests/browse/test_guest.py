@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import tarfile
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import guest_disks
@@ -18,8 +20,9 @@ from sample_store import SampleStore
 
 from livebackup_receiver.browse.choice import find_wanted
 from livebackup_receiver.browse.entries import FileKind, FileSystem
-from livebackup_receiver.browse.guest import Guest, open_guest
+from livebackup_receiver.browse.guest import Guest
 from livebackup_receiver.browse.names import shown
+from livebackup_receiver.browse.opening import open_guest
 from livebackup_receiver.catalog.engine import open_catalog
 from livebackup_receiver.config import Config
 from livebackup_receiver.errors import (
@@ -155,6 +158,15 @@ async def test_a_transfer_may_be_left_in_the_middle(guest: Guest, tree: Path) ->
     async with guest.content("sda", "/etc/random") as parts:
         await anext(parts)
     assert await content(guest, "sda", "/etc/hosts") == (tree / "etc" / "hosts").read_bytes()
+
+
+async def test_a_transfer_may_be_cut_off_anywhere(guest: Guest, tree: Path) -> None:
+    for seconds in (0.0, 0.01, 0.03, 0.1, 0.3):
+        async with guest.content("sda", "/many") as parts:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    assert [part async for part in parts]
+        assert await content(guest, "sda", "/etc/hosts") == (tree / "etc" / "hosts").read_bytes()
 
 
 async def test_a_file_larger_than_its_disks_is_refused(guest: Guest) -> None:

@@ -3,5 +3,5 @@
 """Looking into the disks of a point: file systems, directories, files; nothing of it is mounted on this host.
 
 A throw-away guest (libguestfs' appliance) opens the disks. ``guest`` is this process's side of it, ``worker``
-the child process that holds it, ``live`` keeps some of them open for a while.
+the child process that holds it, ``opening`` starts one, ``live`` keeps some of them open for a while.
 """

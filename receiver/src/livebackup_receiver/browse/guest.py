@@ -13,16 +13,14 @@ import json
 import os
 import signal
 import struct
-import sys
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from livebackup_receiver import subprocesses
-from livebackup_receiver.browse.appliance import kvm_is_there, make_appliance
+from livebackup_receiver.browse.appliance import kvm_is_there
 from livebackup_receiver.browse.entries import (
     OWN_TREE,
     FileKind,
@@ -35,23 +33,18 @@ from livebackup_receiver.browse.entries import (
 from livebackup_receiver.browse.framing import DATA, HEADER, LONGEST, text
 from livebackup_receiver.browse.names import absolute, meant, shown
 from livebackup_receiver.completion import complete
-from livebackup_receiver.config import Config
 from livebackup_receiver.errors import (
     BrowseFailed,
+    GuestBusy,
     GuestFileUnknown,
     GuestFileUnreadable,
     GuestFileUnsuitable,
     ReceiverError,
 )
 from livebackup_receiver.exports import Wanted
-from livebackup_receiver.restore import check_layers
-from livebackup_receiver.storage_daemon.local_exports import local_exports
-from livebackup_receiver.store import access
 
-WORKER = "livebackup_receiver.browse.worker"
 MEMORY_MIB = 768
 END_S = 5.0
-LIBRARY_PATH = Path(__file__).parents[2]
 REFUSALS = {"absent": GuestFileUnknown, "no-file-system": GuestFileUnknown, "no-system": GuestFileUnknown}
 Reply = dict[str, Any]
 
@@ -64,6 +57,9 @@ class Limits:
     answer_s: float = 120.0
 
 
+USUAL = Limits()
+
+
 class Guest:
     """A guest that has started; belongs to one event loop, and does one thing after another."""
 
@@ -72,6 +68,7 @@ class Guest:
         self._process = process
         self._limits = limits
         self._turn = asyncio.Lock()
+        self._header: tuple[bytes, int] | None = None
         self._failure: BrowseFailed | None = None
         self.file_systems: list[FileSystem] = []
 
@@ -147,7 +144,7 @@ class Guest:
         if look.kind not in (FileKind.FILE, FileKind.DIRECTORY):
             raise GuestFileUnsuitable(what, f"it is a {look.kind}, which has no content to take out")
         command = "read" if look.kind is FileKind.FILE else "tar"
-        async with self._turn:
+        async with self._my_turn():
             transfer = _Transfer(self, what, most)
             try:
                 await self._send(command, where)
@@ -164,10 +161,28 @@ class Guest:
         return {"device": text(kind + colon + b"/dev/" + device), "path": text(absolute(path))}
 
     async def _ask(self, command: str, what: str, *, limit_s: float | None = None, **facts: Any) -> Reply:
-        async with self._turn:
-            await self._send(command, facts)
-            kind, body = await self.frame(limit_s)
+        async with self._my_turn():
+            try:
+                await self._send(command, facts)
+                kind, body = await self.frame(limit_s)
+            except asyncio.CancelledError:
+                # Its answer would be taken for that of the next request.
+                await self._give_up("a request to it was cut off")
+                raise
             return self.reply(kind, body, what)
+
+    @asynccontextmanager
+    async def _my_turn(self) -> AsyncIterator[None]:
+        """:raise GuestBusy: somebody else's transfer takes too long"""
+        try:
+            async with asyncio.timeout(self._limits.answer_s):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise GuestBusy(self._wanted.vm) from None
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     async def _send(self, command: str, facts: Reply) -> None:
         if self.failure:
@@ -186,10 +201,13 @@ class Guest:
         assert out is not None
         try:
             async with asyncio.timeout(limit_s):
-                kind, length = HEADER.unpack(await out.readexactly(HEADER.size))
+                # Whoever goes on after being cancelled in the middle finds the rest of the frame.
+                self._header = self._header or HEADER.unpack(await out.readexactly(HEADER.size))
+                kind, length = self._header
                 if length > LONGEST:
                     raise self._failed("it sends more than it may")
-                return kind, await out.readexactly(length)
+                body, self._header = await out.readexactly(length), None
+                return kind, body
         except TimeoutError:
             raise await self._give_up(f"it did not answer for {limit_s:g} seconds") from None
         except (asyncio.IncompleteReadError, struct.error):
@@ -274,47 +292,3 @@ class _Transfer:
             with suppress(ReceiverError):
                 while (await self._guest.frame())[0] == DATA:
                     pass
-
-
-@asynccontextmanager
-async def open_guest(wanted: Wanted, config: Config, limits: Limits = Limits()) -> AsyncIterator[Guest]:
-    """A guest that shows the disks of a VM at a point; it is gone when the block ends.
-
-    :raise BrowseUnavailable: this machine lacks something
-    :raise BrowseFailed: the guest does not start
-    :raise LayerDamaged: a layer is missing, or its chain leads elsewhere than it should
-    :raise StorageDaemonFailed: the disks cannot be served
-    :raise KeyMissing: a layer is encrypted, and its key was not given
-    """
-    appliance = await make_appliance(config.browse_cache)
-    async with AsyncExitStack() as stack:
-        own = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="livebackup-")))
-        private = own / "guest"
-        private.mkdir()
-        socket, chains = own / "nbd.sock", list(wanted.chains.values())
-        with ExitStack() as names:
-            layers = [layer for chain in chains for layer in chain]
-            directories = {layer.parent for layer in layers if layer.parent.is_dir()}
-            await asyncio.to_thread(names.enter_context, access.opening(directories))
-            stack.enter_context(access.reading(layers))
-            wanted.recheck()
-            for chain in chains:
-                check_layers(chain)
-            label = f"the files of VM {wanted.vm} at point {wanted.point}"
-            tops = [chain[0] for chain in chains]
-            limit_s = config.storage_daemon_timeout_s
-            served = local_exports(label, tops, socket=socket, timeout_s=limit_s)
-            exports = await stack.enter_async_context(served)
-        process = await _spawn(appliance, private, own / "stderr")
-        guest = Guest(wanted, process, limits)
-        stack.push_async_callback(guest.close)
-        await guest.start(exports=exports.names, socket=socket, appliance=appliance)
-        yield guest
-
-
-async def _spawn(appliance: Path, private: Path, stderr: Path) -> asyncio.subprocess.Process:
-    argv = [sys.executable, "-m", WORKER, str(appliance), str(private)]
-    places = ("TMPDIR", "XDG_RUNTIME_DIR", "LIBGUESTFS_TMPDIR", "LIBGUESTFS_CACHEDIR", "HOME")
-    environment = {place: str(private) for place in places} | {"PYTHONPATH": str(LIBRARY_PATH)}
-    with stderr.open("wb") as file:
-        return await subprocesses.converse(argv, stderr=file, environment=environment)

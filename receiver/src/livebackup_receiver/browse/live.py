@@ -18,7 +18,8 @@ from enum import StrEnum
 
 from ulid import ULID
 
-from livebackup_receiver.browse.guest import Guest, open_guest
+from livebackup_receiver.browse.guest import Guest
+from livebackup_receiver.browse.opening import open_guest
 from livebackup_receiver.config import Config
 from livebackup_receiver.errors import BrowseLimit, BrowseUnknown, ReceiverError
 from livebackup_receiver.exports import Wanted

@@ -45,6 +45,7 @@ ReceiverError                      500  exit 1
 |  |- LockShortened
 |  |- NameTaken
 |  |- TargetExists
+|  |- GuestBusy
 |  |- GuestFileUnsuitable
 |  `- TargetInUse
 |- Refused                         422  exit 7
@@ -135,6 +136,7 @@ from livebackup_receiver.errors.browsing import (
     BrowseLimit,
     BrowseUnavailable,
     BrowseUnknown,
+    GuestBusy,
     GuestFileUnknown,
     GuestFileUnreadable,
     GuestFileUnsuitable,
@@ -229,6 +231,7 @@ __all__ = [
     "FormatUnsupported",
     "GroupBusy",
     "GroupUnknown",
+    "GuestBusy",
     "GuestFileUnknown",
     "GuestFileUnreadable",
     "GuestFileUnsuitable",

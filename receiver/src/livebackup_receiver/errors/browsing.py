@@ -81,6 +81,16 @@ class GuestFileUnsuitable(Conflict):
 
 
 @dataclass(eq=False)
+class GuestBusy(Conflict):
+    """A guest does one thing after another."""
+
+    vm: str
+    code = "guest-busy"
+    cause_template = "somebody else is taking files out of VM {e.vm}"
+    remedy_template = "wait until that has ended, or close the files of the VM and open them again"
+
+
+@dataclass(eq=False)
 class GuestFileUnreadable(ReceiverError):
     """The guest's file system is damaged, of an unknown kind, or encrypted."""
 
