@@ -18,9 +18,10 @@ from lab.process import require, run
 
 SUITE = "bookworm"
 PACKAGES = (
-    "ca-certificates", "curl", "dbus", "e2fsprogs", "iproute2", "iputils-ping", "kmod", "less", "libnbd-bin",
+    "bubblewrap", "ca-certificates", "curl", "dbus", "dnsmasq-base", "e2fsprogs", "iproute2", "iputils-ping",
+    "kmod", "less", "libnbd-bin",
     "nbdkit", "nbdkit-plugin-python",
-    "nftables", "openssh-client", "openssh-server", "openssl", "procps", "python3", "python3-apt",
+    "nftables", "openssh-client", "openssh-server", "openssl", "ovmf", "procps", "python3", "python3-apt",
     "python3-libnbd", "python3-packaging", "python3-venv", "qemu-system-common", "qemu-system-x86",
     "qemu-utils", "rsync", "sudo", "systemd", "systemd-sysv", "util-linux", "xfsprogs",
 )  # fmt: skip

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.livebackup.qemu.plugins.module_utils import (
-    _images,
+    _image_lock,
     _lease,
     _move,
     _overlay,
     _receiver,
-    _restore,
+    _target,
     _tender,
 )
 from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
@@ -109,9 +109,9 @@ async def _bring_up(
 
 
 def _wanted(receiver: Receiver, params: dict[str, Any]) -> list[Overlay]:
-    vm = _restore.vm_of(receiver.get(f"/points/{params['point']}"), params["vm"])
-    targets = _restore.targets_of({**params, "format": "qcow2"}, vm)
-    return [Overlay(target.disk, target.path, target.virtual_size, None) for target in targets]
+    vm = _target.vm_of(receiver.get(f"/points/{params['point']}"), params["vm"])
+    targets = _target.targets_of({**params, "format": "qcow2", "paths": None, "track": True}, vm)
+    return [Overlay(target.name, target.path, target.virtual_size, None) for target in targets]
 
 
 def _known_targets(known: dict[str, Any]) -> list[Overlay]:
@@ -223,7 +223,8 @@ async def _give_up(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 
 async def _refuse_loss(tender: Tender, overlay: Overlay, force: bool) -> None:
     try:
-        await _images.refuse_in_use(overlay.path)
+        with _image_lock.claimed(overlay.path):
+            pass
     except FileInUse as error:
         raise FileInUse(
             f"The overlay {overlay.path} is in use, perhaps by the running VM {tender.vm}, so the restore is "

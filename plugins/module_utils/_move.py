@@ -24,6 +24,7 @@ from typing import Any
 from ansible_collections.livebackup.qemu.plugins.module_utils import (
     _discovery,
     _graph,
+    _image_lock,
     _images,
     _names,
     _overlay,
@@ -159,7 +160,7 @@ async def move(params: dict[str, Any], vm: str, disks: list[tuple[str, str]]) ->
 
     Raises MonitorError, VmError, RestoreError.
     """
-    if await _in_use([path for dummy, path in disks]):
+    if _in_use([path for dummy, path in disks]):
         async with _running(params, vm, disks) as movers:
             await _go_on(movers, params["wait"])
     else:
@@ -178,10 +179,11 @@ async def move(params: dict[str, Any], vm: str, disks: list[tuple[str, str]]) ->
     return [each.progress() for each in movers]
 
 
-async def _in_use(paths: list[str]) -> bool:
+def _in_use(paths: list[str]) -> bool:
     for path in paths:
         try:
-            await _images.refuse_in_use(path)
+            with _image_lock.claimed(path):
+                pass
         except FileInUse:
             return True
     return False
