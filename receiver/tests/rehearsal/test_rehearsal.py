@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -269,3 +272,18 @@ async def test_a_uefi_machine_comes_up_and_looks_for_something_to_boot(
     plan(catalog, config, member("db", boot=boot, ready=ready))
     result = await rehearsed(point, config, catalog)
     assert (result.outcome, result.reason) == (Outcome.PASSED, None)
+
+
+async def test_a_guest_whose_machine_ends_has_failed(
+    store: SampleStore, config: Config, catalog: Catalog
+) -> None:
+    point = add_point(store, {"db-that-ends": "db is up"})
+    plan(catalog, config, waiting("db-that-ends"))
+    order, started = order_of(catalog, new_id(now()), point.id), asyncio.Event()
+    work = asyncio.create_task(rehearse(order, config, catalog, lambda dummy: started.set()))
+    await started.wait()
+    argv = ["pgrep", "-f", "^qemu-system-x86_64 -name db-that-ends "]
+    os.kill(int((await subprocesses.run(argv, timeout_s=20)).stdout), signal.SIGKILL)
+    result = await work
+    assert (result.outcome, result.reason) == (Outcome.FAILED, "db-that-ends: its machine ended")
+    assert result.members[0].screenshot is False

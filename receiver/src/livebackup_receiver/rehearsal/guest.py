@@ -94,7 +94,7 @@ class Guest:
         try:
             async with asyncio.timeout(PICTURE_S):
                 await self._qmp.execute("screendump", {"filename": path, "format": "png"})
-        except (QMPError, TimeoutError, OSError) as error:
+        except (QMPError, TimeoutError, EOFError, OSError) as error:
             logging.warning("%s: no picture of its display: %s", self.vm, error)
             return False
         return True

@@ -95,20 +95,21 @@ class Performance:
             reason = f"it comes after {culprit}, which {self._became_of(culprit)}"
             self._results[vm] = MemberResult(vm=vm, outcome=Outcome.NOT_STARTED, reason=reason)
             return
-        say(Line(said=f"{vm} is started"))
         result = MemberResult(vm=vm, outcome=Outcome.PASSED)
         self._results[vm] = result
         try:
             await self._try(vm, result)
         except Trouble as trouble:
             result.outcome, result.reason = trouble.outcome, trouble.reason
+            if vm in self._guests:
+                result.screenshot = await self._guests[vm].take_picture()
         say(Line(said=f"{vm}: {result.reason or result.outcome.words}"))
 
     async def _try(self, vm: str, result: MemberResult) -> None:
         """:raise Trouble: it does not come up, or a check does not pass"""
         guest = await self._stack.enter_async_context(open_guest(self._machine(vm), self._directory))
         self._guests[vm] = guest
-        say(Line(accelerator=await guest.accelerator()))
+        say(Line(said=f"{vm} is started", accelerator=await guest.accelerator()))
         started, planned = time.monotonic(), self._script.plan.member(vm)
         await _unless_in_trouble(guest, _ready(guest, planned.ready))
         result.ready_s = round(time.monotonic() - started, 3)
@@ -140,9 +141,10 @@ class Performance:
         if guest is None:
             return result
         trouble = guest.ailing()
-        if trouble is not None and result.outcome is Outcome.PASSED:
-            result.outcome, result.reason = trouble.outcome, f"{trouble.reason}, after all had passed"
-        result.screenshot = await guest.take_picture()
+        if result.outcome is Outcome.PASSED:
+            if trouble is not None:
+                result.outcome, result.reason = trouble.outcome, f"{trouble.reason}, after all had passed"
+            result.screenshot = await guest.take_picture()
         (self._directory / console_of(vm)).write_bytes(guest.console.kept)
         result.console, result.console_tail = True, tail_of(guest.console.kept)
         return result
