@@ -35,9 +35,8 @@ def take(
     """
     lease = _lease(receiver, params, list(disks))
     try:
-        with open(params["receiver_ca_path"], encoding="ascii") as file:
-            ca = file.read()
         facts = {
+            **_whereabouts(params),
             "name": tender.vm,
             "vm": params["vm"],
             "point": params["point"],
@@ -45,9 +44,6 @@ def take(
             "disks": disks,
             "socket": tender.socket,
             "owner": owner,
-            "qmp_sockets": params["qmp_sockets"],
-            "receiver_url": params["receiver_url"],
-            "ca": ca,
             "lease": lease["id"],
             "secret": lease["secret"],
             "stall_s": _tender.STALL_SECONDS,
@@ -64,19 +60,31 @@ def take(
 async def keep(
     receiver: Receiver, params: dict[str, Any], tender: Tender, known: dict[str, Any], warnings: list[str]
 ) -> None:
-    """Take another lease if the receiver has ended ours, which it does after weeks without a use."""
+    """Take another lease if the receiver has ended ours, which it does after weeks without a use.
+
+    A tender that must know something else than before, where the receiver is for example, is ended.
+    """
+    now = {**known, **_whereabouts(params)}
     try:
-        if any(lease["id"] == known["lease"] for lease in receiver.get("/leases")["leases"]):
-            return
-        lease = _lease(receiver, params, list(known["disks"]))
+        if all(lease["id"] != known["lease"] for lease in receiver.get("/leases")["leases"]):
+            lease = _lease(receiver, params, list(known["disks"]))
+            now.update(lease=lease["id"], secret=lease["secret"])
     except ReceiverRefused:
         raise
     except ReceiverError as error:
         warnings.append(f"{error.message} VM {tender.vm} goes on when it is back.")
         return
-    known.update(lease=lease["id"], secret=lease["secret"])
-    _tender.write(tender, known)
-    await _tender.stop(tender)
+    if now != known:
+        known.update(now)
+        _tender.write(tender, known)
+        await _tender.stop(tender)
+
+
+def _whereabouts(params: dict[str, Any]) -> dict[str, Any]:
+    with open(params["receiver_ca_path"], encoding="ascii") as file:
+        authority = file.read()
+    names = ("receiver_url", "qmp_sockets")
+    return {"ca": authority, **{name: params[name] for name in names}}
 
 
 def release(tender: Tender, known: dict[str, Any]) -> None:
