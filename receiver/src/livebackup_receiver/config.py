@@ -9,10 +9,9 @@ mistake is found at start and not at the first restore.
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from pydantic_settings.sources import PydanticBaseSettingsSource
 
 from livebackup_receiver.errors import ConfigInvalid
+from livebackup_receiver.misspelling import refuse_misspelt, refuse_unknown
 
 ENVIRONMENT_PREFIX = "LIVEBACKUP_"
 DEFAULT_PATH = Path("/etc/livebackup/receiver.toml")
@@ -269,8 +269,8 @@ def build(options: Mapping[str, Any]) -> Config:
     :raise ConfigInvalid: an option is unknown, missing or wrong
     """
     for name in options:
-        _refuse_unknown(name, known=list(Config.model_fields))
-    _refuse_misspelt(os.environ)
+        refuse_unknown(name, known=list(Config.model_fields))
+    refuse_misspelt(os.environ, known=list(Config.model_fields), prefix=ENVIRONMENT_PREFIX)
     try:
         return Config(**options)
     except ValidationError as error:
@@ -290,24 +290,6 @@ def _read_file(path: Path) -> dict[str, Any]:
         ) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigInvalid("--config", f"{path} is not TOML ({error})", "correct that line") from None
-
-
-def _refuse_unknown(name: str, *, known: list[str]) -> None:
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else "see the list with `livebackup-receiver show-config`"
-        raise ConfigInvalid(name, "there is no such option", hint)
-
-
-def _refuse_misspelt(environment: Iterable[str]) -> None:
-    """Refuse variables that are nearly an option's; others with the prefix belong to other programs."""
-    known = list(Config.model_fields)
-    for variable in environment:
-        name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
-        if variable.startswith(ENVIRONMENT_PREFIX) and name not in known:
-            for near in difflib.get_close_matches(name, known, n=1, cutoff=0.8):
-                hint = f"did you mean {ENVIRONMENT_PREFIX}{near.upper()}?"
-                raise ConfigInvalid(variable, "there is no such option", hint)
 
 
 def _first_problem(error: ValidationError) -> ConfigInvalid:
