@@ -89,7 +89,8 @@ async def test_point_and_group_say_how_they_were_rehearsed(visitor: Visitor, poi
         result = rehearse(visitor, point, outcome, reason)
         for path in (f"/points/{point.id}", f"/groups/{point.group}"):
             await visitor.page.goto(visitor.server.url + path)
-            link = visitor.page.get_by_role("link", name=words, exact=True)
+            await expect(visitor.page.locator(".badge", has_text=words)).to_be_visible()
+            link = visitor.page.get_by_role("link", name="what it showed")
             await expect(link).to_have_attribute("href", f"/rehearsals/{result.id}")
             await expect(visitor.page.locator("main")).to_contain_text(reason or "passed")
 
