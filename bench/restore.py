@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench import instant, restore_files
+from bench import instant, instant_login, restore_files
 from bench.report import Figure, Report
 
 PARTS: dict[str, Callable[[], dict[str, Figure]]] = {
     "files": restore_files.run,
     "instant": instant.run,
+    "login": instant_login.run,
 }
 
 

@@ -3,7 +3,7 @@
 # shellcheck shell=sh
 #
 # Process 1 of the lab's guests, run by busybox sh from the initramfs.
-# Kernel command line: lab.name=VM lab.rate=RECORDS_PER_SECOND lab.next=ADDRESS:PORT lab.mode=work|idle
+# Kernel command line: lab.name=VM lab.rate=RECORDS_PER_SECOND lab.next=ADDRESS:PORT lab.mode=work|idle|root
 
 export PATH=/bin:/sbin:/usr/sbin
 mount -t proc proc /proc
@@ -40,6 +40,11 @@ for disk in /sys/block/vd*; do
         B) mount -t ext4 -o noatime "/dev/${disk##*/}" /b ;;
     esac
 done
+
+# The system on the disk with the serial number A takes over.
+if [ "$mode" = root ]; then
+    exec switch_root /a /sbin/init
+fi
 
 # Two agents: one for the product, one for the tests, since an agent's socket serves one client at a time.
 for port in /sys/class/virtio-ports/*; do
