@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -72,8 +72,8 @@ def fill(
     *,
     copier: Copier,
     basis: Copy | None = None,
-) -> None:
-    """Write a chain's content into an open file; the caller syncs it.
+) -> bool:
+    """Write a chain's content into an open file; the caller syncs it. Whether it was not left to qemu-img.
 
     What is in the file beyond what the copier says to be there already is lost.
 
@@ -94,6 +94,8 @@ def fill(
     except LayerUnsupported:
         file.truncate(0)
         run_in_thread(["qemu-img", "convert", "-f", "qcow2", "-O", format, str(layers[0]), str(path)])
+        return False
+    return True
 
 
 def _fill_qcow2(images: list[Image], file: FileIO, path: Path, copier: Copier, basis: Copy | None) -> None:
@@ -142,16 +144,35 @@ def verify(layers: Sequence[Path], written: Path, format: Format) -> None:
         raise LayerDamaged(str(first), f"the disk's bytes {words(damaged)} do not match their digests")
 
 
-def damage_in(written: Path, format: Format, tables: Sequence[Table], *, pace: Pace = at_once) -> list[Range]:
+def damage_in(
+    written: Path,
+    format: Format,
+    tables: Sequence[Table],
+    *,
+    pace: Pace = at_once,
+    only: Sequence[Range] | None = None,
+) -> list[Range]:
     """Where a written file is not what the digests say, end to end.
 
     :param pace: told the bytes before they are read; may raise to give way
+    :param only: the parts of the disk that are looked at
     :raise LayerDamaged: it is no image at all
     """
     size = tables[-1].virtual_size
     with _extents_of(written, format, size) as extents:
+        if only is not None:
+            return _damage_within(extents, only, tables, pace)
         readable = (_Unpacked(each) for each in extents)
         return list(damaged_ranges(readable, size, whole_disk(tables), pace=pace))
+
+
+def _damage_within(
+    extents: Iterable[AnyExtent], ranges: Sequence[Range], tables: Sequence[Table], pace: Pace
+) -> list[Range]:
+    size, asked = tables[-1].virtual_size, clusters_of(ranges)
+    parts = (_Unpacked(part) for extent in extents for part in _within(extent, asked))
+    damaged = list(damaged_ranges(parts, size, _only(asked, whole_disk(tables)), pace=pace))
+    return ranges_of(np.intersect1d(clusters_of(damaged), asked), size)
 
 
 @contextmanager
@@ -194,12 +215,8 @@ def damage_in_store(layers: Sequence[Path], tables: Sequence[Table], ranges: Seq
     :param layers: top first
     :raise LayerDamaged: a layer is no sound image
     """
-    size = tables[-1].virtual_size
-    asked = clusters_of(ranges)
     with open_layers(layers[::-1]) as images:
-        parts = (_Unpacked(part) for extent in flat.extents(images) for part in _within(extent, asked))
-        damaged = list(damaged_ranges(parts, size, _only(asked, whole_disk(tables)), pace=at_once))
-    return ranges_of(np.intersect1d(clusters_of(damaged), asked), size)
+        return _damage_within(flat.extents(images), ranges, tables, at_once)
 
 
 def _within(extent: AnyExtent, asked: ClusterNumbers) -> Iterator[AnyExtent]:

@@ -27,8 +27,10 @@ from livebackup_receiver.errors import (
 )
 from livebackup_receiver.restore import DiskRestore, OnProgress, Stage
 from livebackup_receiver.restoring.delta import Basis, open_basis
+from livebackup_receiver.restoring.follower import Follower, following
 from livebackup_receiver.restoring.manner import Manner, Restored
 from livebackup_receiver.restoring.partial import Keeper, PartialState, Start
+from livebackup_receiver.restoring.readback import damage_read_back
 from livebackup_receiver.restoring.tracking import add_bitmaps, end_bitmap, remove_checkpoint
 from livebackup_receiver.store import durable, room
 from livebackup_receiver.store.digests import Table
@@ -108,11 +110,7 @@ def write_disk(work: DiskWork) -> Restored:
 def _write_disk(work: DiskWork) -> Restored:
     work.go_on()
     tables = convert.tables_of(work.disk.layers) if work.manner.verify else []
-    done = _written(work, tables)
-    if not work.manner.verify:
-        os.fsync(work.file.fileno())
-        return done
-    damaged = _synced_and_compared(work, tables)
+    done, damaged = _written_and_compared(work, tables)
     if not damaged:
         return done
     lost = convert.damage_in_store(work.disk.layers, tables, damaged)
@@ -123,6 +121,18 @@ def _write_disk(work: DiskWork) -> Restored:
         anew = work.wanted.model_copy(update={"basis": None})
         return _write_disk(replace(work, start=Start(), wanted=anew))
     raise TargetFaulty(str(work.written), f"bytes {words(damaged)} of the disk")
+
+
+def _written_and_compared(work: DiskWork, tables: Sequence[Table]) -> tuple[Restored, list[Range]]:
+    """The file, durable, and where it is not what the digests say, which is looked at only if asked for."""
+    with ExitStack() as stack:
+        reads_back = work.manner.verify and not work.start.complete
+        follower = stack.enter_context(following(work.file.fileno())) if reads_back else None
+        done = _written(work, tables, follower)
+        if work.manner.verify:
+            return done, _synced_and_compared(work, tables, follower)
+        os.fsync(work.file.fileno())
+        return done, []
 
 
 def _without(work: DiskWork, done: Restored, tables: Sequence[Table], lost: list[Range]) -> Restored:
@@ -165,7 +175,7 @@ def _unwritable(work: DiskWork, error: OSError) -> ReceiverError:
     return TargetUnwritable(str(work.disk.target), error.strerror or str(error))
 
 
-def _written(work: DiskWork, tables: Sequence[Table]) -> Restored:
+def _written(work: DiskWork, tables: Sequence[Table], follower: Follower | None) -> Restored:
     if work.start.complete:
         return Restored(work.disk, 0, resumed_bytes=work.bytes, tracked=work.bitmap is not None)
     if not work.start.begin:
@@ -175,10 +185,11 @@ def _written(work: DiskWork, tables: Sequence[Table]) -> Restored:
         end = stack.enter_context(end_bitmap(work.disk.virtual_size)) if work.bitmap else None
         basis = stack.enter_context(_basis(work, tables)) if work.wanted.basis else None
         with Keeper(work.disk, work.file.fileno(), work.wanted) as keeper:
-            copier = _copier(work, keeper)
-            convert.fill(
-                work.disk.layers, work.file, work.disk.partial, work.format, copier=copier, basis=basis
-            )
+            copier = _copier(work, keeper, follower)
+            layers, partial = work.disk.layers, work.disk.partial
+            ours = convert.fill(layers, work.file, partial, work.format, copier=copier, basis=basis)
+            if follower:
+                follower.useful = ours
         work.on_progress(work.disk, Stage.WRITING, work.bytes, work.bytes)
         if work.bitmap and end:
             add_bitmaps(work.disk.partial, work.bitmap, end.result())
@@ -199,10 +210,11 @@ def _basis(work: DiskWork, tables: Sequence[Table]) -> AbstractContextManager[Ba
     return open_basis(work.disk.target, work.format, tables, pace=compare)
 
 
-def _copier(work: DiskWork, keeper: Keeper) -> Copier:
+def _copier(work: DiskWork, keeper: Keeper, follower: Follower | None) -> Copier:
     def wrote(place: int) -> None:
-        if work.manner.verify:
+        if follower:
             keeper.reached(place)
+            follower.reached(place)
         done = copier.copied_bytes + copier.shared_bytes + copier.kept_bytes
         work.tell(Stage.WRITING, done)
 
@@ -216,7 +228,7 @@ def _copier(work: DiskWork, keeper: Keeper) -> Copier:
     return copier
 
 
-def _synced_and_compared(work: DiskWork, tables: Sequence[Table]) -> list[Range]:
+def _synced_and_compared(work: DiskWork, tables: Sequence[Table], follower: Follower | None) -> list[Range]:
     """Compare the file with the digests of the point while it is brought to the disk; where it differs.
 
     What is read is what the kernel writes meanwhile, as nothing else has it open.
@@ -231,7 +243,11 @@ def _synced_and_compared(work: DiskWork, tables: Sequence[Table]) -> list[Range]
 
     with ThreadPoolExecutor(1) as pool:
         synced = pool.submit(os.fsync, work.file.fileno())
-        damaged = convert.damage_in(work.written, work.format, tables, pace=read)
+        if follower and follower.useful:
+            follower.finish(read)
+            damaged = damage_read_back(follower, work.written, work.format, tables, pace=read)
+        else:
+            damaged = convert.damage_in(work.written, work.format, tables, pace=read)
         synced.result()
     work.on_progress(work.disk, Stage.VERIFYING, work.bytes, work.bytes)
     return damaged

@@ -179,12 +179,13 @@ def _read(
 def _digests(buffer: memoryview, present: NDArray[np.bool_], pool: ThreadPoolExecutor) -> Digests:
     found = np.zeros((len(present), DIGEST_BYTES), np.uint8)
     numbers = np.flatnonzero(present)
-    for share in pool.map(lambda some: (some, _digest_all(buffer, some)), np.array_split(numbers, THREADS)):
+    for share in pool.map(lambda some: (some, digest_all(buffer, some)), np.array_split(numbers, THREADS)):
         found[share[0]] = np.frombuffer(share[1], np.uint8).reshape(-1, DIGEST_BYTES)
     return found
 
 
-def _digest_all(buffer: memoryview, numbers: NDArray[np.int64]) -> bytes:
+def digest_all(buffer: memoryview, numbers: NDArray[np.int64]) -> bytes:
+    """The digests of these clusters of a buffer, one after the other; of zeros it is zero."""
     parts = (buffer[number * CLUSTER_BYTES : (number + 1) * CLUSTER_BYTES] for number in numbers.tolist())
     digests = (blake3(part).digest() for part in parts)
     return b"".join(ZERO if digest == _DIGEST_OF_ZEROS else digest for digest in digests)
