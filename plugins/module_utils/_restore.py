@@ -10,9 +10,17 @@ from typing import Any
 from ansible_collections.livebackup.qemu.plugins.module_utils import _image_lock, _receiver, _target
 from ansible_collections.livebackup.qemu.plugins.module_utils._copy import Tally
 from ansible_collections.livebackup.qemu.plugins.module_utils._diff import DifferenceTracker
-from ansible_collections.livebackup.qemu.plugins.module_utils._errors import OptionError
+from ansible_collections.livebackup.qemu.plugins.module_utils._errors import (
+    ContentWrong,
+    OptionError,
+    ReceiverError,
+    ReceiverRefused,
+)
+from ansible_collections.livebackup.qemu.plugins.module_utils._receiver import Receiver
 from ansible_collections.livebackup.qemu.plugins.module_utils._restoring import Restoring
 from ansible_collections.livebackup.qemu.plugins.module_utils._target import Target
+
+_DAMAGE = ("point-damaged", "point-lost")
 
 
 def restore(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -37,8 +45,24 @@ def restore(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
                     _target.refuse_unsafe(target, force=params["force"], delta=params["delta"])
         restoring = Restoring(receiver, params)
         if due and not check_mode:
-            restoring.run(due)
+            try:
+                restoring.run(due)
+            except ContentWrong as error:
+                _ask_for_damage(receiver, params, error)
+                raise
     return result(params, targets, restoring.tallies)
+
+
+def _ask_for_damage(receiver: Receiver, params: dict[str, Any], error: ContentWrong) -> None:
+    """Have the receiver look itself. Raises ReceiverRefused if it sees damage, and knows whole points."""
+    disk, part = error.facts["disk"], {name: error.facts[name] for name in ("offset", "length")}
+    try:
+        receiver.get(f"/points/{params['point']}/vms/{params['vm']}/disks/{disk}/damage", **part)
+    except ReceiverRefused as refused:
+        if refused.code in _DAMAGE:
+            raise
+    except ReceiverError:
+        return  # what came was wrong in any case
 
 
 def result(params: dict[str, Any], targets: list[Target], tallies: dict[str, Tally]) -> dict[str, Any]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,11 +242,15 @@ def test_damage_that_nobody_knew_of_is_found(stage: Stage) -> None:
         file.seek(place)
         file.write(b"\7")
     refused = stage.refuse()
-    assert refused["error"]["code"] == "content-wrong"
-    assert refused["error"]["disk"] == "vd-a"
-    offset, length = refused["error"]["offset"], refused["error"]["length"]
-    assert (offset % 65536, length) == (0, 65536)
-    assert f"for bytes {offset} to {offset + length - 1} is not what was backed up" in refused["msg"]
+    assert refused["error"]["code"] == "point-damaged"
+    found = re.search(
+        rf"disk vd-a of VM {stage.vm.name} is damaged at point {stage.points[1]}, bytes (\d+) to (\d+); "
+        rf"take point {stage.points[0]}, where it is not",
+        refused["msg"],
+    )
+    assert found, refused["msg"]
+    start, end = map(int, found.groups())
+    assert (start % 65536, end - start) == (0, 65536)
     assert stage.files() == [".vd-a.qcow2.livebackup-partial"]
     layer.write_bytes(content)
     stage.restore()

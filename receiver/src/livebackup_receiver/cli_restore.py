@@ -35,7 +35,7 @@ from livebackup_receiver.restore import (
 from livebackup_receiver.restoring.act import restore
 from livebackup_receiver.restoring.manner import JOBS, Manner, Restored
 from livebackup_receiver.scrub.finding import Finding, Result
-from livebackup_receiver.scrub.known import refusal_of, require_sound
+from livebackup_receiver.scrub.known import refusal_of, refusal_of_ranges, require_sound
 from livebackup_receiver.store.format import check_format
 from livebackup_receiver.store.paths import Store
 from livebackup_receiver.store.ranges import Range, words
@@ -112,11 +112,7 @@ async def _restore(
     plan: Callable[[], RestorePlan], catalog: Catalog, store: Store, point: str, manner: Manner
 ) -> list[Restored]:
     def judge(disk: DiskRestore, found: Mapping[str, Sequence[Range]]) -> PointDamaged:
-        findings = {
-            layer: Finding(result=Result.DAMAGED, problem="its data do not match", ranges=list(ranges))
-            for layer, ranges in found.items()
-        }
-        return refusal_of(catalog, store, point, disk.vm, disk.disk, findings)
+        return refusal_of_ranges(catalog, store, point, disk.vm, disk.disk, found)
 
     def recheck() -> None:
         with catalog.read() as db:

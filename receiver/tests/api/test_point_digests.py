@@ -97,6 +97,26 @@ async def test_a_damaged_table_or_layer_is_said(server: Served, points: list[Poi
         assert (answer.status_code, answer.json()["error"]["code"]) == (409, "point-damaged")
 
 
+async def test_who_received_something_wrong_is_told_what_is_whole(
+    server: Served, points: list[Point]
+) -> None:
+    first, second = points
+    flip(server.receiver.store.disk(*DISK).layer(second.id), CLUSTER)
+    path = path_of(second.id).replace("/digests", "/damage")
+    async with server.client(Role.RESTORE) as client:
+        fine = await client.get(path, params={"offset": 2 * CLUSTER, "length": 2 * CLUSTER})
+        assert (fine.status_code, fine.content) == (204, b"")
+        answer = await client.get(path, params={"offset": 0, "length": 4 * CLUSTER})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "point-damaged")
+        said = answer.json()["error"]["message"]
+        assert f"disk vd-a of VM db is damaged at point {second.id}, bytes 65536 to 131072" in said
+        assert f"take point {first.id}, where it is not" in said
+        older = await client.get(path.replace(second.id, first.id), params={"offset": 0, "length": CLUSTER})
+        assert older.status_code == 204
+    async with server.client(Role.READ) as client:
+        assert (await client.get(path, params={"offset": 0, "length": 1})).status_code == 403
+
+
 def test_a_chain_that_was_changed_meanwhile_is_looked_up_again(server: Served, points: list[Point]) -> None:
     chain = find_chain(server.receiver, points[1].id, *DISK)
     with pytest.raises(LayerDamaged):

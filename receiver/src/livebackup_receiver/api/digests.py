@@ -6,14 +6,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query, status
 from fastapi.responses import StreamingResponse
 
 from livebackup_receiver.api.auth import MayRestore, ReceiverOf
+from livebackup_receiver.point_damage import require_sound_ranges
 from livebackup_receiver.point_digests import DigestChain, find_chain, open_tables
 from livebackup_receiver.restore import on_newest_chain
 from livebackup_receiver.store.digests import Table, frames
+
+MOST_LOOKED_AT = 1 << 30
 
 router = APIRouter(prefix="/api/v1", tags=["exports"])
 
@@ -34,6 +38,28 @@ async def stream_point_digests(
     """
     tables = await on_newest_chain(lambda: find_chain(receiver, point_id, vm, disk), _tables)
     return StreamingResponse(frames(tables), media_type="application/octet-stream")
+
+
+@router.get(
+    "/points/{point_id}/vms/{vm}/disks/{disk}/damage",
+    status_code=status.HTTP_204_NO_CONTENT,
+)
+async def look_for_damage(
+    point_id: str,
+    vm: str,
+    disk: str,
+    receiver: ReceiverOf,
+    token: MayRestore,
+    offset: Annotated[int, Query(ge=0)],
+    length: Annotated[int, Query(ge=1, le=MOST_LOOKED_AT)],
+) -> None:
+    """Read a part of a disk back: 409, with the points at which it is whole, if it is not what it was."""
+    await on_newest_chain(
+        lambda: find_chain(receiver, point_id, vm, disk),
+        lambda chain: asyncio.to_thread(
+            require_sound_ranges, receiver, point_id, vm, disk, chain, [(offset, length)]
+        ),
+    )
 
 
 async def _tables(chain: DigestChain) -> Sequence[Table]:

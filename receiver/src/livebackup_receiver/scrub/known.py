@@ -15,11 +15,11 @@ from livebackup_receiver.catalog.layer_checks import bad_checks
 from livebackup_receiver.catalog.points import DiskPoint, disk_points
 from livebackup_receiver.clock import now
 from livebackup_receiver.errors import DigestsInvalid, PointDamaged, PointLost
-from livebackup_receiver.scrub.finding import Finding, LayerCheck
+from livebackup_receiver.scrub.finding import Finding, LayerCheck, Result
 from livebackup_receiver.scrub.harm import Harm, harms
 from livebackup_receiver.store.digests import read_table
 from livebackup_receiver.store.paths import DiskDirectory, Store
-from livebackup_receiver.store.ranges import ClusterNumbers, ranges_of, words
+from livebackup_receiver.store.ranges import ClusterNumbers, Range, ranges_of, words
 
 NAMED = 3
 
@@ -118,6 +118,20 @@ def refusal_of(
         for layer, each in found.items()
     }
     return _refusal(_damage_of(catalog, store, vm, disk, known | checks), point)
+
+
+def refusal_of_ranges(
+    catalog: Catalog, store: Store, point: str, vm: str, disk: str, found: Mapping[str, Sequence[Range]]
+) -> PointDamaged:
+    """The same for data that do not match their digests.
+
+    :param found: the ranges, by the points of the layers that hold them
+    """
+    findings = {
+        layer: Finding(result=Result.DAMAGED, problem="its data do not match", ranges=list(ranges))
+        for layer, ranges in found.items()
+    }
+    return refusal_of(catalog, store, point, vm, disk, findings)
 
 
 def _refusal(damage: DiskDamage, point: str) -> PointDamaged:
