@@ -36,7 +36,8 @@ Facts = dict[str, Any]
 
 def say(words: str) -> None:
     """To the journal."""
-    print(words, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{words}\n")
+    sys.stderr.flush()
 
 
 class Lease:

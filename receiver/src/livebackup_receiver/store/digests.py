@@ -211,7 +211,7 @@ def digests_of_places(
     :param places: in the file, in bytes
     :raise OSError: the file cannot be read
     """
-    clusters = [(number, place) for number, place in zip(index.tolist(), places.tolist(), strict=True)]
+    clusters = list(zip(index.tolist(), places.tolist(), strict=True))
     return _digests_of(_Disk(descriptor, virtual_size, None), clusters)
 
 
