@@ -192,8 +192,16 @@ class ReceiverProcess:
         """The file of a layer."""
         return self.store / "vms" / vm / disk / f"{point}.qcow2"
 
+    @property
+    def newest_daemon(self) -> int:
+        """Process id of the storage daemon of a session that has just begun.
+
+        There may be others: of exports whose reader was killed, which nobody has ended yet.
+        """
+        return self.daemons()[-1]
+
     def daemons(self) -> list[int]:
-        """Process ids of its storage daemons."""
+        """Process ids of its storage daemons, the newest last."""
         assert self.process is not None
         output = subprocess.run(
             ["pgrep", "-P", str(self.process.pid), "-f", "qemu-storage-daemon"],

@@ -42,7 +42,7 @@ def assert_unharmed(vm: Machine) -> None:
 
 def test_a_hanging_storage_daemon(vm: Machine, receiver: ReceiverProcess) -> None:
     participant, session = transfer_slowly(vm, receiver, stall_limit=2.0)
-    (daemon,) = receiver.daemons()
+    daemon = receiver.newest_daemon
     os.kill(daemon, signal.SIGSTOP)
     try:
         since = time.monotonic()
@@ -62,7 +62,7 @@ def test_other_qmp_clients_wait_no_longer_than_the_stall_limit(
     vm: Machine, receiver: ReceiverProcess
 ) -> None:
     participant, session = transfer_slowly(vm, receiver, stall_limit=3.0)
-    os.kill(receiver.daemons()[0], signal.SIGSTOP)
+    os.kill(receiver.newest_daemon, signal.SIGSTOP)
     since = time.monotonic()
     vm.command("stop")
     assert time.monotonic() - since < 12
@@ -74,7 +74,7 @@ def test_other_qmp_clients_wait_no_longer_than_the_stall_limit(
 
 def test_a_killed_storage_daemon(vm: Machine, receiver: ReceiverProcess) -> None:
     participant, session = transfer_slowly(vm, receiver)
-    os.kill(receiver.daemons()[0], signal.SIGKILL)
+    os.kill(receiver.newest_daemon, signal.SIGKILL)
     result = participant.result()
     assert result["failed"]
     assert receiver.wait_ended(session)["state"] == "aborted"

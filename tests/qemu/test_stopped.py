@@ -202,7 +202,7 @@ def test_a_receiver_that_hangs_does_not_keep_the_images(small_vm: Machine, recei
     options = arguments(vm, receiver, session, speed=MIB, stall_limit=2)
     participant = backups.modules.start("backup", **options)
     receiver.wait_participant(session, "transferring")
-    (daemon,) = receiver.daemons()
+    daemon = receiver.newest_daemon
     os.kill(daemon, signal.SIGSTOP)
     try:
         assert participant.result()["error"]["code"] == "receiver-stalled"
