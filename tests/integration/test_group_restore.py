@@ -57,10 +57,15 @@ def stopped_group(site: Site, evidence: Evidence) -> Iterator[None]:
 
 
 def declare(site: Site, members: list[dict[str, Any]]) -> None:
-    manage = {"receiver_url": site.url, "receiver_ca_path": "/etc/livebackup/tls/ca.pem", "group": "nightly"}
     token = site.lab.host("rcv").path("/etc/livebackup/tokens/manage").read_text().strip()
     done = site.module(
-        "rcv", "recovery_plan", **manage, receiver_token=token, group="nightly", members=members
+        "rcv",
+        "recovery_plan",
+        receiver_url=site.url,
+        receiver_ca_path="/etc/livebackup/tls/ca.pem",
+        receiver_token=token,
+        group="nightly",
+        members=members,
     )
     assert "failed" not in done, done
 
