@@ -114,12 +114,14 @@ async def _restore(
     def judge(disk: DiskRestore, found: Mapping[str, Sequence[Range]]) -> PointDamaged:
         return refusal_of_ranges(catalog, store, point, disk.vm, disk.disk, found)
 
-    def recheck() -> None:
-        with catalog.read() as db:
-            points.load_point(db, point)
-
     with RestoreProgress() as progress:
-        act = partial(restore, manner=manner, judge=judge, on_progress=progress.update, recheck=recheck)
+        act = partial(
+            restore,
+            manner=manner,
+            judge=judge,
+            on_progress=progress.update,
+            recheck=partial(points.require_point, catalog, point),
+        )
         return await on_newest_chain(plan, act)
 
 

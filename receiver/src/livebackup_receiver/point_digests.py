@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from livebackup_receiver.catalog.points import disk_chain, load_point
+from livebackup_receiver.catalog.points import disk_chain, load_point, require_point
 from livebackup_receiver.restore import check_layers, layers_held, select_disks
 from livebackup_receiver.scrub.known import require_sound
 from livebackup_receiver.state import Receiver
@@ -43,7 +43,7 @@ def find_chain(receiver: Receiver, point: str, vm: str, disk: str) -> DigestChai
     return DigestChain(
         layers=tuple(receiver.store.root / link.layer for link in chain),
         tables=tuple(directory.digests(link.point) for link in chain),
-        recheck=lambda: _require_point(receiver, point),
+        recheck=lambda: require_point(receiver.catalog, point),
     )
 
 
@@ -59,8 +59,3 @@ def open_tables(chain: DigestChain) -> Sequence[digests.Table]:
         chain.recheck()
         check_layers(chain.layers)
         return digests.read_chain(chain.tables[::-1])
-
-
-def _require_point(receiver: Receiver, point: str) -> None:
-    with receiver.catalog.read() as db:
-        load_point(db, point)

@@ -60,9 +60,11 @@ def find_wanted(
             for disk in disks
         }
     require_sound(receiver.catalog, receiver.store, point_id, exporting.vm, list(chains))
-    return Wanted(point.id, exporting.vm, disks, chains, lambda: _require_point(receiver, point_id), on_read)
-
-
-def _require_point(receiver: Receiver, point_id: str) -> None:
-    with receiver.catalog.read() as db:
-        points.load_point(db, point_id)
+    return Wanted(
+        point.id,
+        exporting.vm,
+        disks,
+        chains,
+        lambda: points.require_point(receiver.catalog, point_id),
+        on_read,
+    )

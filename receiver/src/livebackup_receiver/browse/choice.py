@@ -31,7 +31,7 @@ def find_wanted(catalog: Catalog, store: Store, point_id: str, vm: str, *, accep
         }
     if not accept_damage:
         require_sound(catalog, store, point_id, vm, list(chains))
-    return Wanted(point_id, vm, disks, chains, lambda: _require_point(catalog, point_id))
+    return Wanted(point_id, vm, disks, chains, lambda: points.require_point(catalog, point_id))
 
 
 def split(path: str) -> tuple[str | None, str]:
@@ -49,8 +49,3 @@ def usual(file_systems: Sequence[FileSystem]) -> str:
     """The file system that a path means which names none: the only one, else the guest's own tree; pure."""
     readable = [each.name for each in file_systems if each.problem is None]
     return readable[0] if len(readable) == 1 else OWN_TREE
-
-
-def _require_point(catalog: Catalog, point_id: str) -> None:
-    with catalog.read() as db:
-        points.load_point(db, point_id)

@@ -17,9 +17,10 @@ from livebackup_receiver.browse.guest import USUAL, Guest, Limits
 from livebackup_receiver.config import Config
 from livebackup_receiver.exports import Wanted
 from livebackup_receiver.restore import check_layers
-from livebackup_receiver.storage_daemon.local_exports import local_exports
+from livebackup_receiver.storage_daemon.local import local_exports
 from livebackup_receiver.store import access
 
+SOCKET = "nbd.sock"
 WORKER = "livebackup_receiver.browse.worker"
 LIBRARY_PATH = Path(__file__).parents[2]
 
@@ -39,7 +40,7 @@ async def open_guest(wanted: Wanted, config: Config, limits: Limits = USUAL) -> 
         own = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="livebackup-")))
         private = own / "guest"
         private.mkdir()
-        socket, chains = own / "nbd.sock", list(wanted.chains.values())
+        chains = list(wanted.chains.values())
         with ExitStack() as names:
             layers = [layer for chain in chains for layer in chain]
             directories = {layer.parent for layer in layers if layer.parent.is_dir()}
@@ -48,15 +49,19 @@ async def open_guest(wanted: Wanted, config: Config, limits: Limits = USUAL) -> 
             wanted.recheck()
             for chain in chains:
                 check_layers(chain)
-            label = f"the files of VM {wanted.vm} at point {wanted.point}"
-            tops = [chain[0] for chain in chains]
-            limit_s = config.storage_daemon_timeout_s
-            served = local_exports(label, tops, socket=socket, timeout_s=limit_s)
+            served = local_exports(
+                f"the files of VM {wanted.vm} at point {wanted.point}",
+                {disk: chain[0] for disk, chain in wanted.chains.items()},
+                directory=own,
+                name=SOCKET,
+                run=own,
+                timeout_s=config.storage_daemon_timeout_s,
+            )
             exports = await stack.enter_async_context(served)
         process = await _spawn(appliance, private, own / "stderr")
         guest = Guest(wanted, process, limits)
         stack.push_async_callback(guest.close)
-        await guest.start(exports=exports.names, socket=socket, appliance=appliance)
+        await guest.start(exports=tuple(exports.names.values()), socket=own / SOCKET, appliance=appliance)
         yield guest
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Select, func, insert, select
 from sqlalchemy.orm import Session as Database
 
+from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.catalog.groups import ensure_group, require_group
 from livebackup_receiver.catalog.rehearsals import newest_of_points
 from livebackup_receiver.catalog.schema import PointDiskRow, PointRow, PointVmRow
@@ -67,6 +68,15 @@ def load_point(db: Database, point_id: str) -> Point:
     if row is None or row.dropped_at is not None:
         raise PointUnknown(point_id)
     return _rehearsed(db, [_point(row)])[0]
+
+
+def require_point(catalog: Catalog, point_id: str) -> None:
+    """See that a point was not dropped meanwhile.
+
+    :raise PointUnknown: it was
+    """
+    with catalog.read() as db:
+        load_point(db, point_id)
 
 
 def list_points(
