@@ -9,6 +9,9 @@ QEMU's block-stream drops the backing file's name at its end and before the tabl
 durable; a kill in between would leave a disk of zeros. So the job waits when all is copied, the tables are
 flushed, and only then is it let go. Where QEMU's monitor cannot flush, in a storage daemon, the job is
 cancelled there, the image closed, and the name taken off by qemu-img.
+
+A running VM dismisses its jobs itself. A stream that has ended and is not dismissed keeps its filter, without
+any child, and QEMU 7.2 dies when anybody asks for query-named-block-nodes then.
 """
 
 from __future__ import annotations
@@ -62,6 +65,7 @@ class Mover:
     live: bool
     done: int = 0
     total: int = 0
+    begun: bool = False
     # all is here, though the overlay may still name its backing file
     copied: bool = False
     finished: bool = False
@@ -87,8 +91,9 @@ class Mover:
         :param status: of QAPI ``query-jobs``; None: there is no such job
         """
         if status is None:
-            await self._begin()
+            await (self._ended() if self.begun else self._begin())
             return
+        self.begun = True
         self.done, self.total = status["current-progress"], status["total-progress"]
         act = {"paused": self._retry, "pending": self._let_go, "concluded": self._conclude}.get(
             status["status"]
@@ -109,9 +114,19 @@ class Mover:
                 "on-error": _STOP,
                 "filter-node-name": _names.moving_node(self.index),
                 "auto-finalize": False,
-                "auto-dismiss": False,
+                "auto-dismiss": self.live,
             },
         )
+        self.begun = True
+
+    async def _ended(self) -> None:
+        if await _overlay.backing_of(self.path) != "":
+            raise RestoreError(
+                f"The disk {self.path} of VM {self.monitor.vm} was not moved: its block job {self.job} was "
+                "cancelled, or failed; look at the log of QEMU, and run this again.",
+                path=self.path,
+            )
+        self.finished = True
 
     async def _retry(self, dummy: dict[str, Any]) -> None:
         jobs = await self.monitor.execute("query-block-jobs")
@@ -145,8 +160,8 @@ class Mover:
 
     async def _conclude(self, status: dict[str, Any]) -> None:
         await self.monitor.execute("job-dismiss", {"id": self.job})
-        error = status.get("error")
-        if error if self.live else not self.copied:
+        if not self.copied:
+            error = status.get("error")
             raise RestoreError(
                 f"The disk {self.path} of VM {self.monitor.vm} was not moved: {error}; run this again.",
                 path=self.path,
