@@ -19,8 +19,8 @@ from lab.process import require, run
 SUITE = "bookworm"
 PACKAGES = (
     "bubblewrap", "ca-certificates", "curl", "dbus", "dnsmasq-base", "e2fsprogs", "iproute2", "iputils-ping",
-    "kmod", "less", "libnbd-bin",
-    "nbdkit", "nbdkit-plugin-python",
+    "kmod", "less", "libguestfs-xfs", "libguestfs0", "libnbd-bin", "linux-image-cloud-amd64", "nbdkit",
+    "nbdkit-plugin-python",
     "nftables", "openssh-client", "openssh-server", "openssl", "ovmf", "procps", "python3", "python3-apt",
     "python3-libnbd", "python3-packaging", "python3-venv", "qemu-system-common", "qemu-system-x86",
     "qemu-utils", "rsync", "sudo", "systemd", "systemd-sysv", "util-linux", "xfsprogs",

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from command_line import Finished, Run, runner, write_options
+from command_line import Finished, Run, command, runner, write_options
 from sample_store import DISK_SIZE, KIB, SampleStore, Write, read_image, run
 
 from livebackup_receiver.config import Config
@@ -132,6 +132,22 @@ def test_an_expired_point_is_refused(cli: Run, store: SampleStore, point: Point,
     refused = cli("restore", point.id, "--to", str(tmp_path / "out"))
     assert refused.returncode == 5
     assert refusal(refused).startswith(f"point {point.id} does not exist; list the points with")
+
+
+@pytest.mark.parametrize("foreign", ["out/web", "out/web/vd-a.qcow2"])
+def test_what_is_another_users_is_named_with_who_would_write_it(
+    config: Config, point: Point, tmp_path: Path, foreign: str
+) -> None:
+    (tmp_path / "out/web").mkdir(parents=True)
+    (tmp_path / "out/web/vd-a.qcow2").touch()
+    (tmp_path / foreign).chmod(0o700)
+    os.chown(tmp_path / foreign, 65534, 65534)
+    argv = command(write_options(config, tmp_path / "receiver.toml"), "restore", point.id, "--vm", "web")
+    # Even root is a user among others without its capabilities.
+    argv = ["setpriv", "--bounding-set=-all", *argv, "--to", str(tmp_path / "out"), "--force"]
+    refused = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    said = f"{tmp_path / foreign} cannot be written by user root (it belongs to another user); name a "
+    assert (refused.returncode, refusal(refused).startswith(said)) == (7, True), refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from livebackup_receiver import cli_views, config
+from livebackup_receiver import __version__, cli_views, config
 from livebackup_receiver.catalog import points, sessions, tokens
 from livebackup_receiver.catalog.engine import Catalog, open_catalog
 from livebackup_receiver.catalog.presence import open_present
@@ -53,8 +53,19 @@ app.command("scrub")(scrub)
 app.command("restore")(restore_point)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"livebackup-receiver {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def describe() -> None:
+def describe(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version, and exit."),
+    ] = False,
+) -> None:
     """Receiver of Livebackup: takes group backups of QEMU virtual machines and keeps their restore points."""
 
 

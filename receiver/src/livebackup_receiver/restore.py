@@ -103,10 +103,10 @@ def select_disks(point: Point, vm: str, disks: Sequence[str] | None) -> list[Poi
     """
     held = {disk.disk: disk for found in point.vms if found.vm == vm for disk in found.disks}
     if not held:
-        raise VmUnknown(vm, f"point {point.id}")
+        raise VmUnknown(vm, f"point {point.id}", [each.vm for each in point.vms])
     for disk in disks or ():
         if disk not in held:
-            raise DiskUnknown(vm, disk, f"point {point.id}")
+            raise DiskUnknown(vm, disk, f"point {point.id}", held)
     return [held[disk] for disk in dict.fromkeys(disks or held)]
 
 

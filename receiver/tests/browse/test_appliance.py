@@ -34,7 +34,9 @@ async def test_a_directory_that_cannot_be_made_is_named() -> None:
 
 def test_a_missing_kernel_is_told_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(appliance, "_kernels", lambda: ())
-    with pytest.raises(BrowseUnavailable, match="no kernel for a throw-away guest in /boot; install"):
+    with pytest.raises(
+        BrowseUnavailable, match="no kernel for a throw-away guest in /boot that this user may read; install"
+    ):
         require_means()
 
 

@@ -36,7 +36,8 @@ def require_means() -> Path:
         raise BrowseUnavailable("libguestfs is not installed", f"install {PACKAGES}, {ROLE}")
     if not any(_kernels()):
         raise BrowseUnavailable(
-            "there is no kernel for a throw-away guest in /boot", f"install {PACKAGES}, {ROLE}"
+            "there is no kernel for a throw-away guest in /boot that this user may read",
+            f"install {PACKAGES}, {ROLE}",
         )
     return found[0]
 
@@ -91,7 +92,9 @@ def _processor() -> str:
 
 
 def _kernels() -> Iterable[Path]:
-    modules = (Path("/lib/modules") / each.name.partition("-")[2] for each in Path("/boot").glob("vmlinuz-*"))
+    # On Ubuntu only root may read them.
+    readable = (each for each in Path("/boot").glob("vmlinuz-*") if os.access(each, os.R_OK))
+    modules = (Path("/lib/modules") / each.name.partition("-")[2] for each in readable)
     return (each for each in modules if each.is_dir())
 
 

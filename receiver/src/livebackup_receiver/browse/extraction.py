@@ -201,13 +201,17 @@ def _unpack_all(reader: int, directory: Path) -> list[LeftOut]:
 def _places(directory: Path, name: bytes) -> tuple[Path, Path]:
     target = directory / os.fsdecode(name)
     if os.path.lexists(target):
-        raise TargetExists(str(target))
+        raise _taken(target)
     return target, directory / os.fsdecode(name + PARTIAL_SUFFIX)
+
+
+def _taken(target: Path) -> TargetExists:
+    return TargetExists(shown(os.fsencode(target)), "name another directory, or remove it first")
 
 
 def _rename_new(partial: Path, target: Path) -> None:
     if os.path.lexists(target):
-        raise TargetExists(str(target))
+        raise _taken(target)
     partial.rename(target)
 
 
@@ -216,7 +220,7 @@ def _cleaned(target: Path, partial: Path) -> Iterator[None]:
     try:
         yield
     except FileExistsError:
-        raise TargetExists(shown(os.fsencode(target))) from None
+        raise _taken(target) from None
     except OSError as error:
         raise TargetUnwritable(shown(os.fsencode(target)), error.strerror or str(error)) from None
     finally:

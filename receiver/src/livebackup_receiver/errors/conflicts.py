@@ -83,12 +83,13 @@ class TokenExists(Conflict):
 
 @dataclass(eq=False)
 class TargetExists(Conflict):
-    """A restore would replace a file and was not told to."""
+    """A file would be replaced, and that was not said; ``hint``: what else to do."""
 
     path: str
+    hint: str = "restore into another directory, or replace it with --force"
     code = "target-exists"
     cause_template = "the file {e.path} already exists"
-    remedy_template = "restore into another directory, or replace it with --force"
+    remedy_template = "{e.hint}"
 
 
 @dataclass(eq=False)

@@ -4,9 +4,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import pwd
+from dataclasses import dataclass, field
 
 from livebackup_receiver.errors.base import ReceiverError
+
+
+def _this_user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 class Refused(ReceiverError):
@@ -106,13 +115,16 @@ class DatePassed(Refused):
 
 @dataclass(eq=False)
 class TargetUnwritable(Refused):
-    """The directory of a restore cannot be made or written."""
+    """The directory of a restore cannot be made or written; ``user``: by whom."""
 
     path: str
     problem: str
+    user: str = field(default_factory=_this_user)
     code = "target-unwritable"
-    cause_template = "{e.path} cannot be written ({e.problem})"
-    remedy_template = "name a directory that this user may write"
+    cause_template = "{e.path} cannot be written by user {e.user} ({e.problem})"
+    remedy_template = (
+        "name a directory that this user may write, or make one with `install -d -o {e.user} DIRECTORY`"
+    )
 
 
 @dataclass(eq=False)

@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from livebackup_receiver.errors.base import ReceiverError
+
+NAMES_SHOWN = 8
 
 
 class Unknown(ReceiverError):
@@ -42,21 +45,37 @@ class GroupUnknown(Unknown):
 
 @dataclass(eq=False)
 class VmUnknown(Unknown):
+    """``known``: those that there are instead."""
+
     vm: str
     where: str = "this receiver"
+    known: Iterable[str] = ()
     code = "vm-unknown"
     cause_template = "VM {e.vm} is not in {e.where}"
-    remedy_template = "list the points with GET /api/v1/points to see the names of their VMs"
+    remedy_template = (
+        "list the points with `livebackup-receiver points` or GET /api/v1/points, and with them their VMs"
+    )
+
+    @property
+    def remedy(self) -> str:
+        return _those(self.known) or super().remedy
 
 
 @dataclass(eq=False)
 class DiskUnknown(Unknown):
+    """``known``: those that there are instead."""
+
     vm: str
     disk: str
     where: str
+    known: Iterable[str] = ()
     code = "disk-unknown"
     cause_template = "disk {e.disk} of VM {e.vm} is not in {e.where}"
     remedy_template = "look at the point's disks with GET /api/v1/points/<id>"
+
+    @property
+    def remedy(self) -> str:
+        return _those(self.known) or super().remedy
 
 
 @dataclass(eq=False)
@@ -138,3 +157,9 @@ class RouteUnknown(Unknown):
     code = "route-unknown"
     cause_template = "{e.path} is no route of this receiver"
     remedy_template = "see the routes in /openapi.json"
+
+
+def _those(known: Iterable[str]) -> str:
+    names = sorted(known)
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return f"it has {', '.join(names[:NAMES_SHOWN])}{more}" if names else ""

@@ -51,9 +51,10 @@ def order_of(catalog: Catalog, rehearsal: str, point: str, vms: Sequence[str] = 
     with catalog.read() as db:
         found = points.load_point(db, point)
         declared = find_plan(db, found.group)
+    held = {each.vm for each in found.vms}
     for vm in vms:
-        if vm not in {each.vm for each in found.vms}:
-            raise VmUnknown(vm, f"point {point}")
+        if vm not in held:
+            raise VmUnknown(vm, f"point {point}", held)
     plan = declared.plan if declared else RecoveryPlan()
     return Order(rehearsal, found, plan, chosen(found, plan, vms))
 

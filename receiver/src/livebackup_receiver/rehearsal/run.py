@@ -216,7 +216,7 @@ def boot_order(plan: RecoveryPlan, vm: PointVm) -> list[str]:
     named, held = plan.member(vm.vm).boot.disks or [], sorted(disk.disk for disk in vm.disks)
     for disk in named:
         if disk not in held:
-            raise DiskUnknown(vm.vm, disk, "the point")
+            raise DiskUnknown(vm.vm, disk, "the point", held)
     return [*named, *(disk for disk in held if disk not in named)]
 
 

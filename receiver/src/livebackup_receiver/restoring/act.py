@@ -69,6 +69,8 @@ async def restore(
         recheck()
         for disk in plan.disks:
             check_layers(disk.layers)
+        for directory in plan.directories:
+            targets.check_directory(directory)
         found = [await asyncio.to_thread(look, disk, plan, manner) for disk in plan.disks]
         for each in found:
             await targets.check_target(each.disk.target, replace=manner.replaces or each.start.published)

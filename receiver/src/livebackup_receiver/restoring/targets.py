@@ -26,6 +26,7 @@ from livebackup_receiver.store import durable, room
 
 LOOK_TIMEOUT_S = 120.0
 LOCKED = 'Failed to get "write" lock'
+OTHER_USER = "it belongs to another user"
 
 
 async def check_target(target: Path, *, replace: bool) -> None:
@@ -33,11 +34,14 @@ async def check_target(target: Path, *, replace: bool) -> None:
 
     :raise TargetExists: it is there already, and may not be replaced
     :raise TargetInUse: a process has it open
+    :raise TargetUnwritable: it is another user's
     """
     if not await asyncio.to_thread(os.path.lexists, target):
         return
     if not replace or not await asyncio.to_thread(target.is_file):
         raise TargetExists(str(target))
+    if not os.access(target, os.R_OK | os.W_OK):
+        raise TargetUnwritable(str(target), OTHER_USER)
     try:
         # Opening it for writing takes QEMU's locks, even those against a reader of a backing file.
         await subprocesses.run(["qemu-io", "-f", "raw", "-c", "quit", str(target)], timeout_s=LOOK_TIMEOUT_S)
@@ -71,8 +75,24 @@ def _make(directory: Path) -> None:
         durable.make_directory(directory)
     except OSError as error:
         raise TargetUnwritable(str(directory), error.strerror or str(error)) from None
-    if not directory.is_dir() or not os.access(directory, os.W_OK | os.X_OK):
-        raise TargetUnwritable(str(directory), "it is no directory, or belongs to another user")
+    check_directory(directory)
+
+
+def check_directory(directory: Path) -> None:
+    """See that what there is of a directory can be looked into and written.
+
+    :raise TargetUnwritable: it cannot
+    """
+    try:
+        mode = directory.stat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise TargetUnwritable(str(directory), error.strerror or str(error)) from None
+    if not stat.S_ISDIR(mode):
+        raise TargetUnwritable(str(directory), "it is no directory")
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        raise TargetUnwritable(str(directory), OTHER_USER)
 
 
 def require_room(needs: Mapping[Path, int]) -> None:
