@@ -169,18 +169,20 @@ async def _finish(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
                 path=each.path,
             )
     finished, progress = False, []
+    warnings: list[str] = []
     if not check_mode:
         if any(each.backing for each in overlays):
             await _tender.start(tender)
             progress = await _move.move(params, tender.vm, [(each.disk, each.path) for each in overlays])
         finished = all(each["finished"] for each in progress)
         if finished:
-            await _end(tender, known)
+            await _end(tender, known, warnings)
     return {
         "changed": True,
         "finished": finished,
         "progress": progress,
         **_facts(params, tender, overlays),
+        "warnings": warnings,
     }
 
 
@@ -239,17 +241,16 @@ async def _refuse_loss(tender: Tender, overlay: Overlay, force: bool) -> None:
         )
 
 
-async def _end(tender: Tender, known: dict[str, Any], warnings: list[str] | None = None) -> None:
+async def _end(tender: Tender, known: dict[str, Any], warnings: list[str]) -> None:
     """The tender, the lease and all files of ours, in an order that can be repeated after a kill."""
     await _tender.stop(tender)
     try:
         _lease.release(tender, known)
     except ReceiverError as error:
-        if warnings is not None:
-            warnings.append(
-                f"{error.message} The lease {known['lease']} of point {known['point']} could not be "
-                "released; it ends by itself after some weeks, or by livebackup-receiver lease release."
-            )
+        warnings.append(
+            f"{error.message} The lease {known['lease']} of point {known['point']} could not be "
+            "released; it ends by itself after some weeks, or by livebackup-receiver lease release."
+        )
     _tender.forget(tender)
 
 

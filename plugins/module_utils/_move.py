@@ -212,16 +212,21 @@ async def _go_on(movers: list[Mover], wait: bool) -> None:
             if not each.finished:
                 jobs = {job["id"]: job for job in await each.monitor.execute("query-jobs")}
                 await each.step(jobs.get(each.job))
-        if all(each.finished for each in movers) or not wait:
-            return
-        if movers[0].live and time.monotonic() - resumed > RETRY_SECONDS:
+        last = all(each.finished for each in movers) or not wait
+        if movers[0].live and (last or time.monotonic() - resumed > RETRY_SECONDS):
             resumed = time.monotonic()
             await _resume(movers[0].monitor)
+        if last:
+            return
         await asyncio.sleep(POLL_SECONDS)
 
 
 async def _resume(monitor: Monitor) -> None:
-    """Let a VM go on that has paused for an error; we hold the monitor that the tender would use."""
+    """Let a VM go on that has paused for an error; we hold the monitor that the tender would use.
+
+    Also when all is moved: where there were zeros a disk is read from the receiver until then, and nobody
+    looks after the VM afterwards.
+    """
     if (await monitor.execute("query-status"))["status"] == "io-error":
         await monitor.execute("cont")
 

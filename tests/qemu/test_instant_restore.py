@@ -226,6 +226,29 @@ def test_a_move_without_waiting_is_done_step_by_step(site: Site) -> None:
     site.require_disks()
 
 
+def test_a_vm_that_paused_when_all_was_copied_goes_on_without_the_receiver(site: Site) -> None:
+    site.act("served")
+    vm = site.boot()
+    vm.wait_writes(5)
+    assert not site.act("moved", wait=False)["finished"]
+    wait_for(lambda: {job["status"] for job in vm.command("query-jobs")} == {"pending"}, "the copying", 120)
+    site.receiver.kill()
+    # It writes where there are zeros, which are still read from the receiver.
+    wait_for(lambda: vm.status() == "io-error", "the VM to pause", 60)
+    site.act("moved", wait=False)
+    vm.wait_writes(5)
+    result = site.act("moved")
+    assert (result["finished"], vm.status(), vm.write_errors()) == (True, "running", 0)
+    (warning,) = result["warnings"]
+    assert f"of point {site.point} could not be released; it ends by itself" in str(warning)
+    site.receiver.start()
+    (lease,) = site.leases()
+    site.receiver.command("lease", "release", lease["id"])
+    require_moved(site)
+    vm.stop()
+    site.require_disks()
+
+
 def test_a_move_that_somebody_cancels_says_so_and_is_begun_again(site: Site) -> None:
     site.act("served")
     vm = site.boot()
