@@ -261,9 +261,11 @@ def test_what_is_of_one_vm_cannot_be_wanted_of_two(wish: Wish) -> None:
 
 def test_an_unknown_vm_or_disk_is_named() -> None:
     point = sample_point()
-    with pytest.raises(VmUnknown, match=f"VM web is not in point {point.id}; it has db$"):
+    with pytest.raises(VmUnknown, match=f"VM web is not in point {point.id}; name one of db$"):
         select_disks(point, "web", None)
-    with pytest.raises(DiskUnknown, match=f"disk vd-z of VM db is not in point {point.id}; it has vd-a$"):
+    with pytest.raises(
+        DiskUnknown, match=f"disk vd-z of VM db is not in point {point.id}; name one of vd-a$"
+    ):
         select_disks(point, "db", ["vd-z"])
 
 

@@ -17,6 +17,7 @@ from livebackup_receiver.catalog.points import DiskPoint
 from livebackup_receiver.chain.preamble import backing_name
 from livebackup_receiver.convert import Format
 from livebackup_receiver.errors import DiskUnknown, LayerDamaged, OptionsUnclear, VmUnknown
+from livebackup_receiver.errors.unknown import among
 from livebackup_receiver.model import Point, PointDisk
 from livebackup_receiver.store import access
 from livebackup_receiver.store.paths import check_name
@@ -103,10 +104,10 @@ def select_disks(point: Point, vm: str, disks: Sequence[str] | None) -> list[Poi
     """
     held = {disk.disk: disk for found in point.vms if found.vm == vm for disk in found.disks}
     if not held:
-        raise VmUnknown(vm, f"point {point.id}", [each.vm for each in point.vms])
+        raise VmUnknown(vm, f"point {point.id}", among(each.vm for each in point.vms))
     for disk in disks or ():
         if disk not in held:
-            raise DiskUnknown(vm, disk, f"point {point.id}", held)
+            raise DiskUnknown(vm, disk, f"point {point.id}", among(held))
     return [held[disk] for disk in dict.fromkeys(disks or held)]
 
 

@@ -19,6 +19,13 @@ class Unknown(ReceiverError):
     exit_code = 5
 
 
+def among(names: Iterable[str]) -> str:
+    """What to do about a name that is none of these; pure."""
+    known = sorted(names)
+    more = f" or one of {len(known) - NAMES_SHOWN} others" if len(known) > NAMES_SHOWN else ""
+    return f"name one of {', '.join(known[:NAMES_SHOWN])}{more}"
+
+
 @dataclass(eq=False)
 class SessionUnknown(Unknown):
     session: str
@@ -45,37 +52,25 @@ class GroupUnknown(Unknown):
 
 @dataclass(eq=False)
 class VmUnknown(Unknown):
-    """``known``: those that there are instead."""
-
     vm: str
     where: str = "this receiver"
-    known: Iterable[str] = ()
-    code = "vm-unknown"
-    cause_template = "VM {e.vm} is not in {e.where}"
-    remedy_template = (
+    hint: str = (
         "list the points with `livebackup-receiver points` or GET /api/v1/points, and with them their VMs"
     )
-
-    @property
-    def remedy(self) -> str:
-        return _those(self.known) or super().remedy
+    code = "vm-unknown"
+    cause_template = "VM {e.vm} is not in {e.where}"
+    remedy_template = "{e.hint}"
 
 
 @dataclass(eq=False)
 class DiskUnknown(Unknown):
-    """``known``: those that there are instead."""
-
     vm: str
     disk: str
     where: str
-    known: Iterable[str] = ()
+    hint: str = "look at the point's disks with GET /api/v1/points/<id>"
     code = "disk-unknown"
     cause_template = "disk {e.disk} of VM {e.vm} is not in {e.where}"
-    remedy_template = "look at the point's disks with GET /api/v1/points/<id>"
-
-    @property
-    def remedy(self) -> str:
-        return _those(self.known) or super().remedy
+    remedy_template = "{e.hint}"
 
 
 @dataclass(eq=False)
@@ -157,9 +152,3 @@ class RouteUnknown(Unknown):
     code = "route-unknown"
     cause_template = "{e.path} is no route of this receiver"
     remedy_template = "see the routes in /openapi.json"
-
-
-def _those(known: Iterable[str]) -> str:
-    names = sorted(known)
-    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    return f"it has {', '.join(names[:NAMES_SHOWN])}{more}" if names else ""

@@ -15,6 +15,7 @@ from livebackup_receiver.clock import now
 from livebackup_receiver.completion import complete_in_thread
 from livebackup_receiver.config import Config
 from livebackup_receiver.errors import ManifestInvalid, NoPoint, VmUnknown
+from livebackup_receiver.errors.unknown import among
 from livebackup_receiver.model import Outcome
 from livebackup_receiver.recovery.plan import RecoveryPlan
 from livebackup_receiver.rehearsal import kept
@@ -54,7 +55,7 @@ def order_of(catalog: Catalog, rehearsal: str, point: str, vms: Sequence[str] = 
     held = {each.vm for each in found.vms}
     for vm in vms:
         if vm not in held:
-            raise VmUnknown(vm, f"point {point}", held)
+            raise VmUnknown(vm, f"point {point}", among(held))
     plan = declared.plan if declared else RecoveryPlan()
     return Order(rehearsal, found, plan, chosen(found, plan, vms))
 

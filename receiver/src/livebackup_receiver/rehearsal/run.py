@@ -24,6 +24,7 @@ from livebackup_receiver.errors import (
     PointDamaged,
     ReceiverError,
 )
+from livebackup_receiver.errors.unknown import among
 from livebackup_receiver.model import Outcome, Point, PointVm
 from livebackup_receiver.recovery.order import needed, stages
 from livebackup_receiver.recovery.plan import RecoveryPlan
@@ -216,7 +217,7 @@ def boot_order(plan: RecoveryPlan, vm: PointVm) -> list[str]:
     named, held = plan.member(vm.vm).boot.disks or [], sorted(disk.disk for disk in vm.disks)
     for disk in named:
         if disk not in held:
-            raise DiskUnknown(vm.vm, disk, "the point", held)
+            raise DiskUnknown(vm.vm, disk, "the point", among(held))
     return [*named, *(disk for disk in held if disk not in named)]
 
 
