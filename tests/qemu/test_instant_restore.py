@@ -65,7 +65,9 @@ def require_moved(site: Site) -> None:
     assert not site.state.exists()
 
 
-def test_a_vm_runs_from_the_receiver_and_moves_while_it_runs(site: Site) -> None:
+@pytest.mark.parametrize("iothreads", [False, True])
+def test_a_vm_runs_from_the_receiver_and_moves_while_it_runs(site: Site, iothreads: bool) -> None:
+    site.machine.iothreads = iothreads
     foreseen = site.act("served", check=True)
     assert (foreseen["changed"], list(site.machine.dest.iterdir()), site.leases()) == (True, [], [])
     served = site.act("served")
@@ -226,7 +228,11 @@ def test_a_move_without_waiting_is_done_step_by_step(site: Site) -> None:
     site.require_disks()
 
 
-def test_a_vm_that_paused_when_all_was_copied_goes_on_without_the_receiver(site: Site) -> None:
+@pytest.mark.parametrize("iothreads", [False, True])
+def test_a_vm_that_paused_when_all_was_copied_goes_on_without_the_receiver(
+    site: Site, iothreads: bool
+) -> None:
+    site.machine.iothreads = iothreads
     site.act("served")
     vm = site.boot()
     vm.wait_writes(5)
