@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-pytest.register_assert_rewrite("backups", "machine", "modules", "receiving")
+pytest.register_assert_rewrite("backups", "machine", "modules", "receiving", "restored")
 
+import restored  # noqa: E402
 from machine import Image, Machine  # noqa: E402 - found through the path just set
 from modules import COLLECTIONS, RUNNING  # noqa: E402
 from receiving import ReceiverProcess  # noqa: E402
@@ -82,3 +83,20 @@ def receiver(receiver_process: ReceiverProcess) -> ReceiverProcess:
     """The receiver with a group of the test's own."""
     receiver_process.group = f"group{next(NUMBERS)}"
     return receiver_process
+
+
+@pytest.fixture
+def own_receiver(tmp_path: Path) -> Iterator[ReceiverProcess]:
+    """A receiver that the test may kill."""
+    (tmp_path / "receiver").mkdir()
+    with ReceiverProcess(tmp_path / "receiver") as process:
+        yield process
+
+
+@pytest.fixture
+def site(
+    make_machine: Callable[..., Machine], own_receiver: ReceiverProcess, tmp_path: Path
+) -> Iterator[restored.Site]:
+    """A point of a VM with two disks, which is gone."""
+    with restored.site(make_machine(rounds=0), own_receiver, tmp_path) as made:
+        yield made

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import struct
@@ -185,3 +186,33 @@ def site(machine: Machine, receiver: ReceiverProcess, base: Path) -> Iterator[Si
     finally:
         restored.kill()
         made.kill_tender()
+
+
+def _info(image: Path) -> dict[str, object]:
+    described = subprocess.run(
+        ["qemu-img", "info", "-U", "--output=json", image], capture_output=True, text=True, check=True
+    )
+    found: dict[str, object] = json.loads(described.stdout)
+    return found
+
+
+def processes(receiver: ReceiverProcess) -> list[int]:
+    """The receiver and its storage daemons."""
+    assert receiver.process is not None
+    return [receiver.process.pid, *receiver.daemons()]
+
+
+def require_moved(site: Site) -> None:
+    """Nothing is left of the restore but the disks."""
+    for image in site.machine.images:
+        found = _info(site.machine.path(image.name))
+        assert "backing-filename" not in found
+        assert not found.get("dirty-flag")
+    assert site.tender_pid() is None
+    assert site.leases() == []
+    assert not site.state.exists()
+
+
+def paused(vm: Machine) -> bool:
+    """Whether a job of the move waits."""
+    return any(job["status"] == "paused" for job in vm.command("query-jobs"))

@@ -15,7 +15,7 @@ import typer
 
 from livebackup_receiver import cli_file_views, cli_views, config
 from livebackup_receiver.browse import extraction
-from livebackup_receiver.browse.choice import find_wanted, split, usual
+from livebackup_receiver.browse.choice import split, usual
 from livebackup_receiver.browse.entries import FileKind, FileSystem, Listing
 from livebackup_receiver.browse.extraction import LeftOut
 from livebackup_receiver.browse.guest import Guest
@@ -27,7 +27,7 @@ from livebackup_receiver.cli_options import AsJson, ConfigFile
 from livebackup_receiver.config import Config
 from livebackup_receiver.encryption import read_keys
 from livebackup_receiver.errors import TargetUnwritable
-from livebackup_receiver.exports import Wanted
+from livebackup_receiver.exports import Wanted, find_wanted
 from livebackup_receiver.restore import on_newest_chain
 from livebackup_receiver.store import durable
 from livebackup_receiver.store.format import check_format

@@ -18,10 +18,13 @@ from pathlib import Path
 
 from ulid import ULID
 
+from livebackup_receiver.catalog import points
+from livebackup_receiver.catalog.engine import Catalog
 from livebackup_receiver.config import Config
 from livebackup_receiver.errors import ExportUnknown
 from livebackup_receiver.model import Model, Moment, PointDisk, Transport
-from livebackup_receiver.restore import check_layers
+from livebackup_receiver.restore import chain_layers, check_layers, select_disks
+from livebackup_receiver.scrub.known import require_sound
 from livebackup_receiver.storage_daemon.exports import (
     ExportServer,
     ReadOnlyExports,
@@ -73,6 +76,34 @@ class Wanted:
     chains: Mapping[str, Sequence[Path]]
     recheck: Callable[[], None] = field(default=lambda: None, compare=False)
     on_read: Callable[[], None] = field(default=lambda: None, compare=False)
+
+
+def find_wanted(
+    catalog: Catalog,
+    store: Store,
+    point: str,
+    vm: str,
+    disks: Sequence[str] | None = None,
+    *,
+    accept_damage: bool = False,
+    on_read: Callable[[], None] = lambda: None,
+) -> Wanted:
+    """Disks of a VM at a point, as the catalog has them now.
+
+    :param disks: none: all of them
+    :param accept_damage: also if they are known to be damaged
+    :raise PointUnknown, VmUnknown, DiskUnknown: there is no such thing
+    :raise PointDamaged: a disk is known to be damaged at this point
+    """
+    with catalog.read() as db:
+        held = select_disks(points.load_point(db, point), vm, disks)
+        chains = {
+            disk.disk: chain_layers(points.disk_chain(db, point=point, vm=vm, disk=disk.disk), store.root)
+            for disk in held
+        }
+    if not accept_damage:
+        require_sound(catalog, store, point, vm, list(chains))
+    return Wanted(point, vm, held, chains, lambda: points.require_point(catalog, point), on_read)
 
 
 @dataclass

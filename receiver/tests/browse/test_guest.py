@@ -18,7 +18,6 @@ import pytest_asyncio
 from guest_disks import BIDI, MANY, MIB, NEWLINE, ODD, SCRIPT, SPARSE_BYTES
 from sample_store import SampleStore
 
-from livebackup_receiver.browse.choice import find_wanted
 from livebackup_receiver.browse.entries import FileKind, FileSystem
 from livebackup_receiver.browse.guest import Guest
 from livebackup_receiver.browse.names import shown
@@ -31,6 +30,7 @@ from livebackup_receiver.errors import (
     GuestFileUnsuitable,
     ReceiverError,
 )
+from livebackup_receiver.exports import find_wanted
 from livebackup_receiver.store.paths import Store
 
 # Without KVM a guest takes a quarter of a minute to start, on a machine that does nothing else.

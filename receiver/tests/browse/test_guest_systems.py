@@ -15,13 +15,12 @@ from encrypted_layers import RING
 from sample_store import SampleStore, run
 
 from livebackup_receiver import subprocesses
-from livebackup_receiver.browse.choice import find_wanted
 from livebackup_receiver.browse.guest import Guest, Limits
 from livebackup_receiver.browse.opening import open_guest
 from livebackup_receiver.chain.keyring import using
 from livebackup_receiver.config import Config
 from livebackup_receiver.errors import BrowseFailed
-from livebackup_receiver.exports import Wanted
+from livebackup_receiver.exports import Wanted, find_wanted
 from livebackup_receiver.store.paths import Store
 
 pytestmark = pytest.mark.timeout(900)

@@ -12,9 +12,9 @@ from fastapi import APIRouter, Query, Response, status
 
 from livebackup_receiver.api.auth import MayRestore, ReceiverOf
 from livebackup_receiver.browse.answers import content_answer
-from livebackup_receiver.browse.choice import find_wanted
 from livebackup_receiver.browse.entries import FileSystems, Listing
 from livebackup_receiver.browse.live import Browse
+from livebackup_receiver.exports import find_wanted
 from livebackup_receiver.model import Model
 from livebackup_receiver.state import Receiver
 

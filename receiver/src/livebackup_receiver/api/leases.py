@@ -14,10 +14,9 @@ from fastapi import APIRouter, Request, status
 from pydantic import Field
 
 from livebackup_receiver.api.auth import MayRead, MayRestore, ReceiverOf, authenticate, secret_of
-from livebackup_receiver.api.exports import Exporting, find_wanted
 from livebackup_receiver.completion import complete_in_thread
 from livebackup_receiver.errors import LeaseUnknown, RoleDenied, TokenInvalid
-from livebackup_receiver.exports import Export
+from livebackup_receiver.exports import Export, find_wanted
 from livebackup_receiver.leases import find_lease, load_leases, prove, take_lease
 from livebackup_receiver.model import Model, Moment, Role
 from livebackup_receiver.state import Receiver
@@ -91,11 +90,9 @@ def list_leases(receiver: ReceiverOf, token: MayRead) -> Leases:
 async def export_lease(lease_id: str, request: Request, receiver: ReceiverOf) -> Export:
     """Serve a lease's disks in place of what was served of it before; the token is the lease's secret."""
     lease = await asyncio.to_thread(_proven, receiver, lease_id, secret_of(request))
-    exporting = Exporting(vm=lease.vm, disks=lease.disks)
     on_read = partial(_renew, receiver, lease_id)
-    return await receiver.leases.export(
-        lease, lambda: find_wanted(receiver, lease.point, exporting, on_read=on_read)
-    )
+    plan = partial(find_wanted, receiver.catalog, receiver.store, lease.point, lease.vm, lease.disks)
+    return await receiver.leases.export(lease, partial(plan, on_read=on_read))
 
 
 @router.delete("/leases/{lease_id}", status_code=status.HTTP_204_NO_CONTENT)
